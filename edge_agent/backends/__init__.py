@@ -1,0 +1,1 @@
+"""Inference engines. One file per kind; the file name is the `backend` in the configuration."""

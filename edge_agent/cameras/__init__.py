@@ -1,0 +1,1 @@
+"""Cameras. One file per kind; the file name is the `kind` in the configuration."""

@@ -1,0 +1,152 @@
+"""The values that travel the road of a frame. All are frozen; arrays are not changed once they are inside."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int32]
+Image = NDArray[np.uint8]
+"""`(H, W, 3) uint8`, BGR as OpenCV has it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One picture from a camera.
+
+    `seq` rises by one per picture the device made: a gap is a picture lost before it reached us. `captured_ns` is
+    CLOCK_MONOTONIC, from the sensor or driver where it tells. `source` names the file where there is one.
+    """
+
+    image: Image
+    seq: int
+    captured_ns: int
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Quantisation:
+    """`real = (q - zero_point) * scale`, one pair for the whole tensor."""
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output of a model. A dimension that is not known before the first run is -1."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    quant: Quantisation | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name} {list(self.shape)} {self.dtype}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoundTensor:
+    """A tensor and the memory the engine reads it from: writing into `array` is all it takes to set it."""
+
+    spec: TensorSpec
+    array: Array
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """All that is known about a model before it runs: what decoders choose by.
+
+    `format` is the file's kind (`tflite`, `onnx`, `engine`, `recorded`). `metadata` is what the file says about
+    itself, in plain Python values. `labels` is empty where neither the file nor the configuration names the classes.
+    """
+
+    name: str
+    sha256: str
+    format: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    labels: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InputFormat:
+    """How a model wants its picture.
+
+    Per channel the value is `(pixel * scale - mean) / std` with pixel 0..255; `mean` and `std` follow `channels`.
+    `fit`: `letterbox` keeps the proportions and pads both sides, `letterbox_top_left` pads right and bottom only,
+    `stretch` does not keep them. `pad_value` is a pixel, 0..255.
+    """
+
+    fit: Literal["letterbox", "letterbox_top_left", "stretch"] = "letterbox"
+    channels: Literal["rgb", "bgr"] = "rgb"
+    scale: float = 1 / 255
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    pad_value: int = 114
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """`conf`: a detection is kept when its score is above. `iou`: of two of a class that overlap more, one is kept."""
+
+    conf: float = 0.25
+    iou: float = 0.7
+    max_detections: int = 300
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """What was found in one frame, best score first.
+
+    `boxes` `(N, 4) float32` xyxy in frame pixels, inside the frame; `scores` `(N,) float32` 0..1; `classes`
+    `(N,) int32`, indices into the labels.
+    """
+
+    boxes: FloatArray
+    scores: FloatArray
+    classes: IntArray
+
+    def __post_init__(self) -> None:
+        n = len(self.boxes)
+        if self.boxes.shape != (n, 4) or self.scores.shape != (n,) or self.classes.shape != (n,):
+            raise ValueError(
+                f"boxes must be (N, 4) with N scores and N classes, not {self.boxes.shape}, {self.scores.shape} "
+                f"and {self.classes.shape}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, index: Array | slice) -> "Detections":
+        """The detections that a boolean mask, an index array or a slice selects."""
+        return Detections(self.boxes[index], self.scores[index], self.classes[index])
+
+    @staticmethod
+    def empty() -> "Detections":
+        """No detections."""
+        return Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32))
+
+
+class Certainty(IntEnum):
+    """What a decoder recognised a model by; the surest wins."""
+
+    SHAPES = 1
+    NAMES = 2
+    METADATA = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Recognition:
+    """A decoder's claim that a model is its own: the settings to decode it with, and why, in words."""
+
+    certainty: Certainty
+    settings: Mapping[str, Any]
+    why: str

@@ -1,0 +1,132 @@
+"""The seams: what each kind of driver promises. Drivers open in `create`, block with a timeout, return and close.
+
+Retries, threads and clocks are the runtime's business. A driver is used by one thread, unless a method says otherwise.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from edge_agent.core.datatypes import Array, BoundTensor, Detections, Frame, InputFormat, TensorSpec
+from edge_agent.core.letterbox import Letterbox
+
+
+class Camera(Protocol):
+    """`create(config)` opens it, or raises `CameraLostError`."""
+
+    def read(self, timeout_s: float) -> Frame:
+        """The next frame, with `seq` and `captured_ns` rising.
+
+        Raises:
+            FrameTimeoutError: no frame came within `timeout_s`; reading again is allowed.
+            CameraLostError: the camera must be closed and opened anew.
+            EndOfStreamError: a finite source has ended.
+        """
+        ...
+
+    def close(self) -> None:
+        """Lets go of the device. Closing twice does nothing."""
+        ...
+
+
+class Backend(Protocol):
+    """An inference engine with a model loaded. `create(config)` loads it, or raises `ModelError`."""
+
+    @property
+    def runtime(self) -> str:
+        """The engine in words, with its version and options: `ai-edge-litert 2.3.0, 4 threads`."""
+        ...
+
+    @property
+    def inputs(self) -> Sequence[BoundTensor]:
+        """Each input with a writable view of the engine's own memory, valid until `close`."""
+        ...
+
+    @property
+    def outputs(self) -> Sequence[TensorSpec]:
+        """What `infer` returns, in its order."""
+        ...
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What the model file says about itself, as it stands there; empty where it says nothing."""
+        ...
+
+    def infer(self) -> Sequence[Array]:
+        """Runs the model on what stands in `inputs`. The arrays are views, valid until the next call."""
+        ...
+
+    def close(self) -> None:
+        """Frees the engine. Views must not be used afterwards. Closing twice does nothing."""
+        ...
+
+
+class Decoder(Protocol):
+    """Raw outputs to detections. Pure: the same outputs give the same detections."""
+
+    @property
+    def input_format(self) -> InputFormat:
+        """How the model wants its picture."""
+        ...
+
+    def __call__(self, outputs: Sequence[Array], letterbox: Letterbox) -> Detections:
+        """Detections in frame pixels, best first, clipped to the frame; NaN and infinite rows are left out."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message to publish. With a `token`, a `Receipt` follows when the other side has it."""
+
+    topic: str
+    payload: bytes
+    qos: int = 0
+    retain: bool = False
+    expiry_s: int | None = None
+    token: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a message. `code` is the MQTT 5 reason code: below 0x80 the broker has it."""
+
+    token: int
+    code: int
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the broker has the message."""
+        return self.code < 0x80  # noqa: PLR2004 - MQTT 5, 2.4: reason codes from 0x80 are failures
+
+    @property
+    def nobody_listens(self) -> bool:
+        """Whether the broker said that nobody subscribed to the topic."""
+        return self.code == 0x10  # noqa: PLR2004 - MQTT 5, 3.4.2.1: no matching subscribers
+
+
+class Publisher(Protocol):
+    """One connection to where messages go. `create(config, ...)` returns when it is up, or raises `PublisherLostError`.
+
+    Nothing is queued behind the caller's back and nothing is sent again after a reconnect: a message that was handed
+    over and has no receipt when the connection breaks is the caller's to send again, or not.
+    """
+
+    def send(self, message: Message) -> None:
+        """Writes the message to the connection now. Any thread may call it.
+
+        Raises:
+            PublisherLostError: there is no connection; the message was not sent and will not be.
+        """
+        ...
+
+    def poll(self, timeout_s: float) -> Sequence[Receipt]:
+        """Does the connection's work for up to `timeout_s` and returns the receipts that came. One thread calls it.
+
+        Raises:
+            PublisherLostError: the connection broke.
+        """
+        ...
+
+    def close(self, *, abort: bool = False) -> None:
+        """Says goodbye, so that the will is not sent; `abort` cuts without lingering. Closing twice does nothing."""
+        ...

@@ -1,0 +1,1 @@
+"""Decoders: raw model outputs to detections. One file per family; pure."""

@@ -1,0 +1,65 @@
+"""Every error of the project picks a side.
+
+EdgeAgentError
+├── TransientError            try again: the runtime closes, waits and reopens
+│   ├── CameraLostError       the device is gone, or could not be opened
+│   │   └── FrameTimeoutError no frame came in time
+│   └── PublisherLostError    the broker is gone, or could not be reached
+├── EndOfStreamError          a finite source has no more frames: not a fault
+└── FatalError                stop with `exit_code`; the message says what, where and what to do
+    ├── UsageError            1, a command was called wrongly
+    └── ConfigError           78 (EX_CONFIG), an operator must act; systemd does not restart
+        ├── ModelError        the model file cannot be used as it is
+        └── UnavailableError  a library or device that the configuration asks for is not installed
+"""
+
+EX_USAGE = 1
+EX_CONFIG = 78
+
+
+class EdgeAgentError(Exception):
+    """The base of all errors raised on purpose."""
+
+
+class TransientError(EdgeAgentError):
+    """It may work the next time."""
+
+
+class CameraLostError(TransientError, ConnectionError):
+    """The camera is gone: unplugged, unreachable, or refused to open."""
+
+
+class FrameTimeoutError(CameraLostError, TimeoutError):
+    """The camera is open, but no frame came within the time given."""
+
+
+class PublisherLostError(TransientError, ConnectionError):
+    """There is no connection to the broker, or it broke."""
+
+
+class EndOfStreamError(EdgeAgentError, EOFError):
+    """A finite source (a video, a folder) has no more frames."""
+
+
+class FatalError(EdgeAgentError):
+    """Trying again would not help."""
+
+    exit_code: int = EX_USAGE
+
+
+class UsageError(FatalError, ValueError):
+    """A command was called with something it cannot use."""
+
+
+class ConfigError(FatalError, ValueError):
+    """The configuration, or a file it names, is wrong."""
+
+    exit_code = EX_CONFIG
+
+
+class ModelError(ConfigError):
+    """The model file is missing, broken, not supported, or ambiguous."""
+
+
+class UnavailableError(ConfigError, ImportError):
+    """A library or device that was asked for is not there; the message says how to get it."""

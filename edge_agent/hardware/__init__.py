@@ -1,0 +1,1 @@
+"""Which board this is, what suits it, and how it feels."""

@@ -1,0 +1,1 @@
+"""Model files: what they say about themselves, their labels and their identity."""

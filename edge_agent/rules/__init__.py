@@ -1,0 +1,1 @@
+"""Rules: the evidence on a part to a decision. One file per kind; pure."""

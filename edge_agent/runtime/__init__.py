@@ -1,0 +1,1 @@
+"""The only code with threads, clocks and retries."""

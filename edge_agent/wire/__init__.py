@@ -1,0 +1,1 @@
+"""What leaves the process: messages, their schemas and their topics."""
