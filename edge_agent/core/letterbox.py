@@ -1,13 +1,19 @@
 """The geometry of one resize, and its exact inverse."""
 
 from dataclasses import dataclass
+from typing import Literal
 
-from edge_agent.core.datatypes import FloatArray, InputFormat
+import numpy as np
+
+from edge_agent.core.datatypes import FloatArray
 
 
 @dataclass(frozen=True, slots=True)
 class Letterbox:
-    """Where a frame of `frame_w x frame_h` pixels lies inside a model input of `model_w x model_h`."""
+    """Where a frame of `frame_w` x `frame_h` pixels lies inside a model input of `model_w` x `model_h` pixels.
+
+    The frame is resized to `inner_w` x `inner_h` and stands `pad_left` and `pad_top` pixels from the input's corner.
+    """
 
     frame_w: int
     frame_h: int
@@ -17,3 +23,41 @@ class Letterbox:
     inner_h: int
     pad_left: int
     pad_top: int
+
+    @staticmethod
+    def fit(
+        frame_wh: tuple[int, int],
+        model_wh: tuple[int, int],
+        fit: Literal["letterbox", "letterbox_top_left", "stretch"] = "letterbox",
+    ) -> "Letterbox":
+        """The letterbox that the model was trained with.
+
+        `letterbox` rounds as Ultralytics' does (ratio = the smaller of both, sides rounded, odd padding to the right
+        and bottom), `letterbox_top_left` as Megvii's YOLOX does (sides cut to whole pixels, padding right and bottom).
+        """
+        (frame_w, frame_h), (model_w, model_h) = frame_wh, model_wh
+        if fit == "stretch":
+            return Letterbox(frame_w, frame_h, model_w, model_h, model_w, model_h, 0, 0)
+        ratio = min(model_w / frame_w, model_h / frame_h)
+        if fit == "letterbox_top_left":
+            inner_w, inner_h = max(1, int(frame_w * ratio)), max(1, int(frame_h * ratio))
+            return Letterbox(frame_w, frame_h, model_w, model_h, inner_w, inner_h, 0, 0)
+        inner_w, inner_h = max(1, round(frame_w * ratio)), max(1, round(frame_h * ratio))
+        left = round((model_w - inner_w) / 2 - 0.1)
+        top = round((model_h - inner_h) / 2 - 0.1)
+        return Letterbox(frame_w, frame_h, model_w, model_h, inner_w, inner_h, left, top)
+
+    def to_model(self, boxes: FloatArray) -> FloatArray:
+        """`(N, 4)` xyxy in frame pixels, in pixels of the model input."""
+        scale, offset = self._scale_and_offset()
+        return boxes * scale + offset
+
+    def to_frame(self, boxes: FloatArray) -> FloatArray:
+        """`(N, 4)` xyxy in pixels of the model input, in frame pixels and clipped to the frame."""
+        scale, offset = self._scale_and_offset()
+        limit = np.array([self.frame_w, self.frame_h] * 2, np.float32)
+        return np.clip((boxes - offset) / scale, 0, limit)
+
+    def _scale_and_offset(self) -> tuple[FloatArray, FloatArray]:
+        scale = np.array([self.inner_w / self.frame_w, self.inner_h / self.frame_h] * 2, np.float32)
+        return scale, np.array([self.pad_left, self.pad_top] * 2, np.float32)
