@@ -56,7 +56,8 @@ class Letterbox:
         """`(N, 4)` xyxy in pixels of the model input, in frame pixels and clipped to the frame."""
         scale, offset = self._scale_and_offset()
         limit = np.array([self.frame_w, self.frame_h] * 2, np.float32)
-        return np.clip((boxes - offset) / scale, 0, limit)
+        inside: FloatArray = np.clip((boxes - offset) / scale, 0, limit)
+        return inside
 
     def _scale_and_offset(self) -> tuple[FloatArray, FloatArray]:
         scale = np.array([self.inner_w / self.frame_w, self.inner_h / self.frame_h] * 2, np.float32)
