@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from edge_agent.core.datatypes import Array, BoundTensor, Detections, Frame, InputFormat, TensorSpec
 from edge_agent.core.letterbox import Letterbox
+from edge_agent.core.parts import Decision
 
 
 class Camera(Protocol):
@@ -129,4 +130,23 @@ class Publisher(Protocol):
 
     def close(self, *, abort: bool = False) -> None:
         """Says goodbye, so that the will is not sent; `abort` cuts without lingering. Closing twice does nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What was found on one part in one frame: names and scores 0..1 of the detections whose centre it contains."""
+
+    found: tuple[tuple[str, float], ...]
+
+
+class Rule(Protocol):
+    """Watches one part from its first frame to its last; `create(config)` makes one for each part. Pure."""
+
+    def update(self, seen: Observation) -> None:
+        """One more frame of the part."""
+        ...
+
+    def decide(self) -> Decision:
+        """What all frames so far say."""
         ...

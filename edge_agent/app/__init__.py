@@ -1,0 +1,1 @@
+"""The composition root: from a configuration to objects, started in order and stopped in reverse."""

@@ -1,0 +1,55 @@
+"""Boxes, names and lines drawn into a copy of a picture, for people on this device."""
+
+from pathlib import Path
+
+import numpy as np
+
+from edge_agent.core.datatypes import Detections, Image
+from edge_agent.core.lines import Segment
+from edge_agent.errors import UsageError
+
+_COLOURS = ((66, 133, 244), (52, 168, 83), (0, 140, 255), (180, 70, 200), (200, 180, 0), (80, 80, 230))
+
+
+def annotate(image: Image, detections: Detections, labels: tuple[str, ...], line: Segment | None = None) -> Image:
+    """A copy with each detection's box, name and score; `line` is in fractions of the frame."""
+    import cv2
+
+    picture: Image = np.ascontiguousarray(image).copy()
+    height, width = picture.shape[:2]
+    stroke = max(1, round(max(height, width) / 640))
+    if line is not None:
+        start, end = ((round(x * width), round(y * height)) for x, y in line)
+        cv2.line(picture, start, end, (0, 0, 255), 2 * stroke)
+    for box, score, class_id in zip(
+        detections.boxes.tolist(), detections.scores.tolist(), detections.classes.tolist(), strict=True
+    ):
+        x1, y1, x2, y2 = (round(side) for side in box)
+        colour = _COLOURS[class_id % len(_COLOURS)]
+        cv2.rectangle(picture, (x1, y1), (x2, y2), colour, 2 * stroke)
+        place = (x1, max(12 * stroke, y1 - 4 * stroke))
+        text = f"{labels[class_id]} {score:.2f}"
+        cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5 * stroke, (0, 0, 0), 3 * stroke)
+        cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5 * stroke, colour, stroke)
+    return picture
+
+
+def write_picture(path: Path, picture: Image) -> None:
+    """Writes it as the suffix says.
+
+    Raises:
+        UsageError: OpenCV cannot write such a file, or there is no place for it.
+    """
+    import cv2
+
+    try:
+        ok, encoded = cv2.imencode(path.suffix or ".jpg", picture)
+    except cv2.error:
+        ok = False
+    if not ok:
+        raise UsageError(f"{path}: cannot be written as a {path.suffix or 'picture'}; use .jpg or .png")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded.tobytes())
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None

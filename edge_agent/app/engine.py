@@ -1,0 +1,132 @@
+"""Which engine and which decoder a model gets on this board, and why."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import structlog
+
+from edge_agent import plugins
+from edge_agent.core.datatypes import Certainty, ModelSpec, Recognition, Thresholds
+from edge_agent.core.ports import Backend, Decoder
+from edge_agent.errors import ModelError, UnavailableError
+from edge_agent.models import bare
+from edge_agent.runtime.engine import Engine
+from edge_agent.runtime.preprocess import Preprocessor
+
+log = structlog.get_logger()
+WARM_UP_RUNS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """What is asked for. `order` is the profile's order of backends; `decoder` is None where the model must tell."""
+
+    path: Path
+    order: Sequence[str]
+    labels: Path | None = None
+    backend: str = "auto"
+    threads: int | None = None
+    decoder: Any = None
+    thresholds: Thresholds = Thresholds()
+
+
+def open_engine(request: EngineRequest) -> Engine:
+    """Loads the model, finds its decoder and warms both up.
+
+    Raises:
+        ModelError: the model cannot be used as it is.
+        UnavailableError: what it needs is not installed.
+    """
+    file = bare.identify(request.path)
+    kind, reason = choose_backend(file, request.backend, request.order)
+    module = plugins.load("backends", kind)
+    with ExitStack() as stack:
+        backend: Backend = module.create(module.Config(path=file.path, threads=request.threads))
+        stack.callback(backend.close)
+        specs = tuple(bound.spec for bound in backend.inputs)
+        model = bare.describe(file, backend.metadata, specs, tuple(backend.outputs), request.labels)
+        decoder_config, why = choose_decoder(model, request.decoder)
+        decoder = make_decoder(decoder_config, model, request.thresholds)
+        model = replace(model, labels=tuple(decoder.labels))
+        preprocessor = Preprocessor(backend.inputs[0], decoder.input_format)
+        engine = Engine(backend, preprocessor, decoder, model, kind, decoder_config.kind, f"{reason}; {why}")
+        warm_up(engine)
+        stack.pop_all()
+    log.info("engine_open", backend=kind, runtime=backend.runtime, decoder=decoder_config.kind, reason=engine.reason)
+    return engine
+
+
+def choose_backend(file: bare.ModelFile, wanted: str, order: Sequence[str]) -> tuple[str, str]:
+    """The backend for the file, and why in words: the wanted one, or the first of the order that can run it here."""
+    known = plugins.kinds("backends")
+    if wanted != "auto":
+        problem = _cannot_run(wanted, file)
+        if problem:
+            raise problem
+        return wanted, f"{wanted} was asked for"
+    readers = [kind for kind in known if file.path.suffix.lower() in plugins.load("backends", kind).SUFFIXES]
+    if not readers:
+        formats = sorted(suffix for kind in known for suffix in plugins.load("backends", kind).SUFFIXES)
+        raise ModelError(f"{file.path}: no engine here reads {file.path.suffix} files; it may be {', '.join(formats)}")
+    ranked = [kind for kind in order if kind in readers] + [kind for kind in readers if kind not in order]
+    for kind in ranked:
+        problem = _cannot_run(kind, file)
+        if problem is None:
+            return kind, f"{kind} is the first of the profile's engines that runs {file.path.suffix} files here"
+    raise _cannot_run(ranked[0], file) or AssertionError
+
+
+def _cannot_run(kind: str, file: bare.ModelFile) -> Exception | None:
+    module = plugins.load("backends", kind)
+    if file.path.suffix.lower() not in module.SUFFIXES:
+        return ModelError(f"{file.path}: {kind} reads {', '.join(module.SUFFIXES)} files")
+    missing = module.available()
+    return UnavailableError(f"{file.path}: {missing}") if missing else None
+
+
+def choose_decoder(model: ModelSpec, configured: Any) -> tuple[Any, str]:
+    """The decoder's configuration: as configured, or that of the one decoder that is surest of the model."""
+    if configured is not None:
+        return configured, f"decoder {configured.kind} was configured"
+    claims: dict[str, Recognition] = {}
+    for kind in plugins.kinds("decoders"):
+        claim = plugins.load("decoders", kind).recognise(model)
+        if claim is not None:
+            claims[kind] = claim
+    if not claims:
+        outputs = ", ".join(str(spec) for spec in model.outputs)
+        raise ModelError(
+            f"{model.name}: no decoder knows a model with the outputs {outputs}; there are "
+            f"{', '.join(plugins.kinds('decoders'))}. Set one under [model.decoder] if you know that it fits"
+        )
+    surest: Certainty = max(claim.certainty for claim in claims.values())
+    winners = [kind for kind, claim in claims.items() if claim.certainty == surest]
+    if len(winners) > 1:
+        raise ModelError(
+            f"{model.name}: it may be a {' or a '.join(winners)} model; say which under [model.decoder]: "
+            f'kind = "{winners[0]}"'
+        )
+    kind = winners[0]
+    return plugins.load("decoders", kind).Config(**claims[kind].settings), f"decoder {kind}: {claims[kind].why}"
+
+
+def make_decoder(config: Any, model: ModelSpec, thresholds: Thresholds) -> Any:
+    """The decoder for a model with thresholds; cheap, so that a reload makes a new one."""
+    return plugins.load("decoders", config.kind).create(config, model, thresholds)
+
+
+def warm_up(engine: Engine) -> None:
+    """Runs a grey picture, so that the first real one is not slower, and lets the decoder check what comes out."""
+    grey = np.full((480, 640, 3), 114, np.uint8)
+    for _ in range(WARM_UP_RUNS):
+        engine.look(grey)
+    check = getattr(engine.decoder, "check", None)
+    if check is not None:
+        check(engine.backend.infer())
+
+
+__all__ = ["Decoder", "EngineRequest", "choose_backend", "choose_decoder", "make_decoder", "open_engine", "warm_up"]

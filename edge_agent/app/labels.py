@@ -1,0 +1,34 @@
+"""Labels that the configuration names and the model does not know: rules that could never object."""
+
+import difflib
+from collections.abc import Iterator
+
+from edge_agent.config import LineTrigger, Loaded, Problem
+from edge_agent.core.datatypes import ModelSpec
+
+
+def unknown_labels(loaded: Loaded, model: ModelSpec) -> list[Problem]:
+    """Every label of a trigger or a rule that is not one of the model's."""
+    return [
+        loaded.problem(key, f"the model has no label {label!r}{_hint(label, model.labels)}")
+        for key, label in _labels(loaded)
+        if label not in model.labels
+    ]
+
+
+def _labels(loaded: Loaded) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Each label with the path of its key."""
+    for index, camera in enumerate(loaded.config.cameras):
+        if isinstance(camera.trigger, LineTrigger):
+            yield from ((("cameras", index, "trigger", "parts"), label) for label in camera.trigger.parts)
+        for number, rule in enumerate(camera.rules):
+            for key in ("reject", "require", "label"):
+                named = getattr(rule, key, ())
+                for label in (named,) if isinstance(named, str) else named:
+                    yield ("cameras", index, "rules", number, key), label
+
+
+def _hint(label: str, known: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(label, known, n=1)
+    shown = ", ".join(known[:10]) + (", …" if len(known) > 10 else "")  # noqa: PLR2004 - a line's worth
+    return f"; did you mean {close[0]!r}?" if close else f"; it has {shown}"

@@ -1,0 +1,117 @@
+"""The daemon: build, start, watch, reload, stop."""
+
+import faulthandler
+import gc
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import structlog
+
+from edge_agent import logs
+from edge_agent.app.agent import Connector, build, engine_request, make_rules, record_limits
+from edge_agent.app.engine import choose_decoder, make_decoder
+from edge_agent.app.labels import unknown_labels
+from edge_agent.config import ConfigProblemsError, Loaded, live_changes, load
+from edge_agent.errors import ConfigError, FatalError
+from edge_agent.hardware.profile import Choice
+from edge_agent.runtime.agent import Agent
+
+log = structlog.get_logger()
+
+
+def run(path: Path) -> None:
+    """Runs until a signal, the end of every finite camera, or an error.
+
+    Raises:
+        FatalError: with the exit code to end with.
+    """
+    loaded = load(path)
+    logs.configure(loaded.config.log.level, loaded.config.log.format)
+    faulthandler.enable()
+    with single_instance(path):
+        agent, connector = build(loaded)
+        _listen_to_signals(agent)
+        log.info("starting", config=str(path), config_sha256=loaded.sha256, session=agent.scribe.identity.session)
+        try:
+            agent.start()
+            gc.freeze()
+            while agent.wait() == "reload":
+                loaded = reload(agent, connector, loaded)
+        finally:
+            agent.stop()
+
+
+def reload(agent: Agent, connector: Connector, old: Loaded) -> Loaded:
+    """Takes over what may change while running, or refuses the whole file; what runs goes on either way."""
+    agent.notifier.reloading()
+    try:
+        new = load(old.path)
+        live, restart = live_changes(old.config, new.config)
+        if restart:
+            keys = ", ".join(".".join(map(str, change)) for change in restart)
+            raise ConfigError(f"restart needed for {keys}")
+        _take_over(agent, connector, new)
+    except FatalError as error:
+        agent.herald.event("reload_refused", "warning", str(error))
+        return old
+    else:
+        agent.herald.event("reloaded", "info", "the configuration was read again", {"changed": len(live)})
+        return new
+    finally:
+        agent.notifier.ready()
+
+
+def _take_over(agent: Agent, connector: Connector, new: Loaded) -> None:
+    """All that can fail comes first, so that a file that is refused changes nothing."""
+    config, engine = new.config, agent.pipeline.engine
+    if engine is None:
+        raise ConfigError("the engine is not open")
+    problems = unknown_labels(new, engine.model)
+    if problems:
+        raise ConfigProblemsError(problems)
+    request = engine_request(config, Choice(None, supported=True, reason=""))
+    decoder = make_decoder(choose_decoder(engine.model, config.model.decoder)[0], engine.model, request.thresholds)
+    engine.decoder = decoder
+    for camera, inspector in zip(config.cameras, agent.pipeline.inspectors, strict=True):
+        inspector.rules = make_rules(camera)
+    verdict = config.verdict
+    agent.ledger.set_limits(verdict.deadline_ms, verdict.valid_ms)
+    agent.outbox.set_limits(**record_limits(config))
+    agent.desk.results = config.records.results
+    agent.scribe.identity = replace(
+        agent.scribe.identity,
+        config_sha256=new.sha256,
+        deadline_ms=verdict.deadline_ms,
+        valid_ms=verdict.valid_ms,
+    )
+    if connector.renew(config):
+        agent.line.reopen()
+        agent.records.reopen()
+    logs.set_level(config.log.level)
+
+
+def _listen_to_signals(agent: Agent) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: agent.wishes.put("stop"))
+    signal.signal(signal.SIGINT, lambda *_: agent.wishes.put("stop"))
+    signal.signal(signal.SIGHUP, lambda *_: agent.wishes.put("reload"))
+
+
+@contextmanager
+def single_instance(path: Path) -> Iterator[None]:
+    """One agent per configuration: an abstract socket's name, which the kernel frees however the process ends.
+
+    Raises:
+        FatalError: another process runs this configuration.
+    """
+    name = f"edge-agent-{sha256(str(path.resolve()).encode()).hexdigest()[:32]}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as lock:
+        try:
+            lock.bind("\0" + name)
+        except OSError:
+            raise FatalError(f"{path}: another edge-agent runs this configuration already") from None
+        yield

@@ -1,0 +1,59 @@
+"""The commands. One file per group; heavy imports stay inside the command."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+import edge_agent
+from edge_agent.cli import check, detect, profile, run, schema, snapshot
+from edge_agent.errors import EX_USAGE, EdgeAgentError, FatalError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Real-time visual inspection at the edge: frames in, verdicts out, images stay on the device.",
+)
+app.command(epilog=run.EPILOG)(run.run)
+app.command(epilog=check.EPILOG)(check.check)
+app.command(epilog=detect.EPILOG)(detect.detect)
+app.command(epilog=snapshot.EPILOG)(snapshot.snapshot)
+app.command(epilog=schema.EPILOG)(schema.schema)
+app.add_typer(profile.app, name="profile")
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback
+    if wanted:
+        typer.echo(edge_agent.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[  # noqa: ARG001 - its callback does the work
+        bool, typer.Option("--version", help="Print the version and end.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    pass
+
+
+# Newer releases of typer bring their own copy of click, so its base error is reached through typer's public one.
+_UsageError: Any = typer.BadParameter.__base__
+
+
+def main() -> None:
+    """Runs a command; errors become one message and an exit code, never a traceback."""
+    try:
+        sys.exit(app(standalone_mode=False))
+    except _UsageError as error:
+        error.show()
+        sys.exit(EX_USAGE)
+    except EdgeAgentError as error:
+        typer.echo(f"edge-agent: {error}", err=True)
+        sys.exit(error.exit_code if isinstance(error, FatalError) else EX_USAGE)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)

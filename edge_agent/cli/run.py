@@ -1,0 +1,18 @@
+"""`edge-agent run`: the daemon."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EPILOG = "Example: edge-agent run --config /etc/edge-agent/line3.toml"
+
+
+def run(config: Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration.")]) -> None:
+    """Run the agent until it is stopped.
+
+    SIGTERM and Ctrl-C stop it within five seconds; SIGHUP reads the configuration again.
+    """
+    from edge_agent.app.run import run as run_agent
+
+    run_agent(config)

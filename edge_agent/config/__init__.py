@@ -1,0 +1,16 @@
+"""The configuration: one TOML file per agent, parsed at the edge and trusted inside."""
+
+from edge_agent.config.load import ConfigProblemsError, Loaded, Problem, load
+from edge_agent.config.reload import live_changes
+from edge_agent.config.schema import AgentConfig, CameraConfig, LineTrigger
+
+__all__ = [
+    "AgentConfig",
+    "CameraConfig",
+    "ConfigProblemsError",
+    "LineTrigger",
+    "Loaded",
+    "Problem",
+    "live_changes",
+    "load",
+]

@@ -1,0 +1,196 @@
+"""What may stand in the file. Kinds of cameras, rules, decoders and publishers bring their own tables."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+
+from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
+
+from edge_agent import plugins
+from edge_agent.core.lines import DIRECTIONS, Direction, normal_along
+
+Label = Annotated[str, Field(min_length=1, max_length=64)]
+TopicLevel = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Action = Literal["reject", "pass", "stop"]
+
+
+class Table(BaseModel):
+    """One table of the file: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DeviceConfig(Table):
+    """Where in the plant the device stands: it makes the topic path."""
+
+    id: TopicLevel = Field(description="Unique in the plant; also the MQTT client id.")
+    site: TopicLevel
+    area: TopicLevel
+    line: TopicLevel
+    cell: TopicLevel
+
+
+class HardwareConfig(Table):
+    """What to run on. The profile decides what is not given here."""
+
+    profile: str = Field("auto", description="`auto`, or the name of a hardware profile.")
+    backend: str = Field("auto", description="`auto`, or the engine to use.")
+    threads: int | None = Field(None, ge=1, le=256, description="Threads of the engine.")
+
+    @field_validator("backend")
+    @classmethod
+    def _known_backend(cls, backend: str) -> str:
+        known = ("auto", *plugins.kinds("backends"))
+        if backend not in known:
+            raise ValueError(f"must be one of {', '.join(known)}")
+        return backend
+
+
+class FrameTrigger(Table):
+    """Every frame taken up is a part, for cameras that are triggered by hardware."""
+
+    kind: Literal["frame"] = "frame"
+
+
+class LineTrigger(Table):
+    """A tracked part whose centre crosses the line is a part."""
+
+    kind: Literal["line"] = "line"
+    parts: Annotated[tuple[Label, ...], Field(min_length=1, description="The labels that are parts.")]
+    line: Annotated[
+        tuple[tuple[Fraction, Fraction], tuple[Fraction, Fraction]],
+        Field(description="Two points (x, y) in fractions of the frame."),
+    ]
+    direction: Direction = Field("right", description="Which way parts cross; `any` takes both.")
+
+    @model_validator(mode="after")
+    def _can_be_crossed(self) -> "LineTrigger":
+        start, end = self.line
+        if start == end:
+            raise ValueError("line: both points are the same")
+        if normal_along(self.line, self.direction) is None:
+            raise ValueError(f"direction: this line runs {self.direction}, so nothing can cross it that way")
+        return self
+
+
+class CameraConfig(Table):
+    """What every camera has, whatever its kind."""
+
+    id: TopicLevel = Field(description="Unique within the agent; stands in topics and part ids.")
+    trigger: Annotated[FrameTrigger | LineTrigger, Field(discriminator="kind", description="What makes a part.")]
+    if TYPE_CHECKING:
+        kind: str
+        timeout_s: float
+        rules: tuple[Any, ...]
+
+
+class VerdictConfig(Table):
+    """When a verdict is due, how long it is valid, and what the actuator is told to do without one."""
+
+    deadline_ms: float = Field(150, gt=0, le=60_000, description="From capture to publish; later it is unknown.")
+    valid_ms: float = Field(600, gt=0, le=600_000, description="From capture: after this nobody may act on it.")
+    on_unknown: Action = Field("reject", description="Recommended to the actuator for `unknown`.")
+    on_agent_loss: Action = Field("stop", description="Recommended to the actuator when the agent is lost.")
+
+    @model_validator(mode="after")
+    def _valid_longer_than_deadline(self) -> "VerdictConfig":
+        if self.valid_ms < self.deadline_ms:
+            raise ValueError("valid_ms must not be below deadline_ms: a verdict would be born stale")
+        return self
+
+
+class RecordsConfig(Table):
+    """Results and events that wait for the broker; in memory for now, so a stop or a crash loses what waits."""
+
+    max_rows: int = Field(10_000, ge=100, le=1_000_000, description="At most so many; then the oldest results go.")
+    max_mb: float = Field(8, gt=0, le=10_000, description="At most so much memory.")
+    drain_per_s: float = Field(200, gt=0, le=100_000, description="How fast a backlog is sent.")
+    results: Literal["all", "non_pass"] | Annotated[float, Field(ge=0, le=1)] = Field(
+        "all", description="Which results are recorded: all, those that are not `pass`, or a fraction of them all."
+    )
+
+
+class LogConfig(Table):
+    """Logs go to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json", "journal"] = Field(
+        "auto", description="`auto`: the journal under systemd, readable on a terminal, JSON otherwise."
+    )
+
+
+def _union(tables: dict[str, Any]) -> Any:
+    """One of several tables, told apart by `kind`."""
+    members = tuple(tables.values())
+    return Annotated[Union[members], Field(discriminator="kind")] if len(members) > 1 else members[0]  # noqa: UP007 - built at run time
+
+
+_Rule: Any = _union(plugins.configs("rules"))
+_Decoder = _union(plugins.configs("decoders"))
+
+
+def _camera_table(kind: str, driver: Any) -> Any:
+    """The table of one kind of camera: what every camera has, and what its driver asks for."""
+    rules: Any = (tuple[_Rule, ...], Field((), description="What makes a part good or bad."))
+    return create_model(
+        f"{kind.capitalize()}Camera", __base__=(driver, CameraConfig), __doc__=driver.__doc__, rules=rules
+    )
+
+
+_Camera = _union({kind: _camera_table(kind, driver) for kind, driver in plugins.configs("cameras").items()})
+_Publishers = plugins.configs("publishers")
+
+
+class ModelConfig(Table):
+    """Which model, and its thresholds."""
+
+    path: Path = Field(description="The model file; relative to this configuration file.")
+    labels: Path | None = Field(None, description="A text file, one name per line, where the model names none.")
+    conf: float = Field(0.25, ge=0, le=1, description="Detections with a score above are kept.")
+    iou: float = Field(0.7, ge=0, le=1, description="Of two of a class that overlap more, one is kept.")
+    if TYPE_CHECKING:
+        decoder: Any
+    else:
+        decoder: _Decoder | None = Field(None, description="How to read the outputs, where the file does not tell.")
+
+
+class AgentConfig(Table):
+    """The whole file."""
+
+    device: DeviceConfig
+    hardware: HardwareConfig = HardwareConfig()
+    model: ModelConfig
+    verdict: VerdictConfig = VerdictConfig()
+    records: RecordsConfig = RecordsConfig()
+    log: LogConfig = LogConfig()
+    if TYPE_CHECKING:
+        cameras: tuple[CameraConfig, ...]
+        mqtt: Any
+        stdout: Any
+    else:
+        cameras: Annotated[tuple[_Camera, ...], Field(min_length=1, description="One or more.")]
+        mqtt: _Publishers["mqtt"] | None = Field(None, description="The broker.")
+        stdout: _Publishers["stdout"] | None = Field(None, description="Messages to standard output, in its place.")
+
+    @field_validator("cameras")
+    @classmethod
+    def _unique_ids(cls, cameras: tuple[CameraConfig, ...]) -> tuple[CameraConfig, ...]:
+        ids = [camera.id for camera in cameras]
+        twice = sorted({camera_id for camera_id in ids if ids.count(camera_id) > 1})
+        if twice:
+            raise ValueError(f"more than one camera has the id {', '.join(twice)}")
+        return cameras
+
+    @model_validator(mode="after")
+    def _one_publisher(self) -> "AgentConfig":
+        if (self.mqtt is None) == (self.stdout is None):
+            raise ValueError("write either an [mqtt] or a [stdout] table: it says where verdicts go")
+        return self
+
+    @property
+    def publisher(self) -> tuple[str, Any]:
+        """The kind of the publisher, and its table."""
+        return ("mqtt", self.mqtt) if self.mqtt is not None else ("stdout", self.stdout)
+
+
+__all__ = ["DIRECTIONS", "AgentConfig", "CameraConfig", "FrameTrigger", "LineTrigger"]

@@ -1,0 +1,57 @@
+"""Rejects a part on which something is missing."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from edge_agent.core.parts import Decision, Reason, combine
+from edge_agent.core.ports import Observation, Rule
+
+
+class Config(BaseModel):
+    """A part is rejected unless each of these labels was seen on it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["presence"] = "presence"
+    name: str = Field("presence", max_length=64, description="Stands in the reasons of the verdict.")
+    require: Annotated[tuple[str, ...], Field(min_length=1, description="The labels that must be there.")]
+    min_score: float = Field(0.5, ge=0, le=1, description="From this score on it is there.")
+    unsure_score: float = Field(0.35, ge=0, le=1, description="Below this score it is missing; between, unknown.")
+
+    @model_validator(mode="after")
+    def _scores_in_order(self) -> "Config":
+        if self.unsure_score > self.min_score:
+            raise ValueError("unsure_score must not be above min_score")
+        return self
+
+
+def create(config: Config) -> Rule:
+    """The rule for one part."""
+    return PresenceRule(config)
+
+
+class PresenceRule:
+    """Keeps the best score of each required label."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._best = dict.fromkeys(config.require, 0.0)
+
+    def update(self, seen: Observation) -> None:
+        """One more frame of the part."""
+        for label, score in seen.found:
+            if score > self._best.get(label, 1.0):
+                self._best[label] = score
+
+    def decide(self) -> Decision:
+        """Reject what is missing; one frame that shows it is enough."""
+        return combine([self._judge(label, score) for label, score in self._best.items()])
+
+    def _judge(self, label: str, score: float) -> Decision:
+        config = self._config
+        if score >= config.min_score:
+            return Decision("pass")
+        if score >= config.unsure_score:
+            return Decision("unknown", (Reason(config.name, label, score, "low_confidence"),))
+        return Decision("reject", (Reason(config.name, label, score),))

@@ -1,0 +1,205 @@
+"""One camera's thread: opens it, reads it into the mailbox, and opens it again when it was lost."""
+
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import structlog
+
+from edge_agent.core.datatypes import Frame
+from edge_agent.core.ports import Camera
+from edge_agent.errors import CameraLostError, EndOfStreamError, FrameTimeoutError, TransientError
+from edge_agent.runtime.mailbox import Mailbox
+
+Condition = Literal["opening", "open", "lost", "finished", "failed"]
+
+TICK_S = 0.5
+"""The thread shows a sign of life at least so often, and stops within it, unless the driver blocks longer."""
+
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 10.0
+_SMOOTHING = 0.1  # of the frame interval: ten frames or so
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class CameraLost:
+    """The camera went, or could not be opened at the start."""
+
+    camera: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CameraBack:
+    """Frames come again, `outage_s` after the loss was noticed."""
+
+    camera: str
+    outage_s: float
+
+
+class Capture:
+    """Reads one camera in a thread of its own.
+
+    A camera that gave nothing for `timeout_s` is lost, and so is one that says so: it is closed and opened again after
+    a pause of 0.5 s, doubled up to 10 s as long as no frame comes. The end of a finite source finishes the capture; a
+    `FatalError`, or an error nobody expected, is left in `failed` for the main thread.
+
+    What follows may be read by any thread; only the capture thread writes it. Times are monotonic.
+
+    Attributes:
+        frames: frames read.
+        timeouts: reads that got no frame in time.
+        losses: outages, each of which is one `CameraLost` and, once over, one `CameraBack` in `notices`.
+        reopens: openings after the first that worked.
+        last_frame_ns: `captured_ns` of the last frame.
+        last_tick_ns: the thread's last sign of life; while a driver call hangs it grows old.
+        size: (width, height) of the last frame in pixels.
+        failed: what ended the thread, to be raised by the owner.
+        notices: for the owner to take from.
+    """
+
+    def __init__(
+        self, camera_id: str, open_: Callable[[], Camera], mailbox: Mailbox, *, timeout_s: float = 2.0
+    ) -> None:
+        self.frames = self.timeouts = self.losses = self.reopens = 0
+        self.last_frame_ns: int | None = None
+        self.last_tick_ns = time.monotonic_ns()
+        self.size: tuple[int, int] | None = None
+        self.failed: Exception | None = None
+        self.notices: queue.SimpleQueue[CameraLost | CameraBack] = queue.SimpleQueue()
+        self._camera_id = camera_id
+        self._open = open_
+        self._mailbox = mailbox
+        self._timeout_s = timeout_s
+        self._state: tuple[Condition, str] = ("opening", "")
+        self._lost_ns: int | None = None
+        self._openings = 0
+        self._last_seq = -1
+        self._interval_ns: float | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"capture-{camera_id}", daemon=True)
+
+    @property
+    def condition(self) -> Condition:
+        """`open` and `lost` change with a frame's arrival: a camera that opens and gives nothing stays lost."""
+        return self._state[0]
+
+    @property
+    def reason(self) -> str:
+        """Why it is lost, finished or failed, in words; empty while all is well."""
+        return self._state[1]
+
+    @property
+    def fps(self) -> float:
+        """Frames per second as they come, smoothed; NaN while unknown."""
+        interval_ns = self._interval_ns
+        return 1e9 / interval_ns if interval_ns else float("nan")
+
+    def start(self) -> None:
+        """Starts the thread. Once only."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Asks the thread to end and waits for it; False if it is stuck in its driver."""
+        self._stop.set()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            self._keep_reading()
+            self._state = ("finished", "stopped")
+        except EndOfStreamError as error:
+            self._state = ("finished", str(error))
+            log.info("camera_finished", camera=self._camera_id, reason=str(error), frames=self.frames)
+        except Exception as error:  # noqa: BLE001 - the main thread raises it again
+            self.failed = error
+            self._state = ("failed", str(error) or type(error).__name__)
+
+    def _keep_reading(self) -> None:
+        """Until it is stopped. Raises what no reopening can mend."""
+        pause_s = _FIRST_PAUSE_S
+        while not self._stop.is_set():
+            frames_before = self.frames
+            try:
+                self._read_until_stopped()
+            except TransientError as error:
+                self._lost(str(error))
+            if self.frames > frames_before:
+                pause_s = _FIRST_PAUSE_S
+            self._pause(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _read_until_stopped(self) -> None:
+        self._tick()
+        with closing(self._open()) as camera:
+            self._openings += 1
+            self.reopens = self._openings - 1
+            quiet_since_s = time.monotonic()
+            seq_offset: int | None = None
+            while not self._stop.is_set():
+                self._tick()
+                try:
+                    frame = camera.read(min(TICK_S, self._timeout_s))
+                except FrameTimeoutError as error:
+                    self.timeouts += 1
+                    if time.monotonic() - quiet_since_s >= self._timeout_s:
+                        raise CameraLostError(f"no frame for {self._timeout_s:g} s: {error}") from error
+                    continue
+                if seq_offset is None:
+                    seq_offset = max(0, self._last_seq + 1 - frame.seq)
+                self._accept(replace(frame, seq=frame.seq + seq_offset) if seq_offset else frame)
+                quiet_since_s = time.monotonic()
+
+    def _accept(self, frame: Frame) -> None:
+        self._last_seq = frame.seq
+        self._measure(frame)
+        self.frames += 1
+        if self.condition != "open":
+            self._back()
+        while not self._mailbox.put(frame, TICK_S) and not self._stop.is_set():
+            self._tick()
+
+    def _measure(self, frame: Frame) -> None:
+        if self.last_frame_ns is not None and self.condition == "open":
+            interval_ns = frame.captured_ns - self.last_frame_ns
+            before_ns = interval_ns if self._interval_ns is None else self._interval_ns
+            self._interval_ns = before_ns + _SMOOTHING * (interval_ns - before_ns)
+        self.last_frame_ns = frame.captured_ns
+        self.size = (frame.image.shape[1], frame.image.shape[0])
+
+    def _back(self) -> None:
+        self._state = ("open", "")
+        if self._lost_ns is None:
+            log.info("camera_open", camera=self._camera_id, size=self.size)
+            return
+        outage_s = (time.monotonic_ns() - self._lost_ns) / 1e9
+        self._lost_ns = None
+        self.notices.put(CameraBack(self._camera_id, outage_s))
+        log.info("camera_back", camera=self._camera_id, outage_s=round(outage_s, 1))
+
+    def _lost(self, reason: str) -> None:
+        self._interval_ns = None
+        self._state = ("lost", reason)
+        if self._lost_ns is not None:
+            return
+        self._lost_ns = time.monotonic_ns()
+        self.losses += 1
+        self.notices.put(CameraLost(self._camera_id, reason))
+        log.warning("camera_lost", camera=self._camera_id, reason=reason)
+
+    def _pause(self, pause_s: float) -> None:
+        """Waits, three quarters to five quarters of it: cameras lost together do not come back all at once."""
+        end_s = time.monotonic() + pause_s * random.uniform(0.75, 1.25)  # noqa: S311 - it is no secret
+        while (left_s := end_s - time.monotonic()) > 0 and not self._stop.wait(min(left_s, TICK_S)):
+            self._tick()
+
+    def _tick(self) -> None:
+        self.last_tick_ns = time.monotonic_ns()

@@ -1,0 +1,245 @@
+"""The desk sends one verdict per part, knows what became of it, and writes the record."""
+
+import math
+import threading
+import time
+from dataclasses import dataclass
+
+from edge_agent.core.datatypes import Detections, Frame
+from edge_agent.core.parts import Decision, Part
+from edge_agent.core.ports import Message, Receipt
+from edge_agent.runtime.clock import utc_of
+from edge_agent.runtime.engine import Lap
+from edge_agent.runtime.link import Link
+from edge_agent.runtime.outbox import Outbox
+from edge_agent.runtime.scribe import Scribe
+from edge_agent.runtime.unsent import Unsent
+from edge_agent.wire import messages as wire
+
+MAX_DETECTIONS = 100
+LATE_DECISION_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What the pipeline saw of a part; empty where it never came to that."""
+
+    frame: Frame | None = None
+    detections: Detections | None = None
+    lap: Lap | None = None
+    frames: int = 0
+
+
+NOTHING_SEEN = Sight()
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A verdict that used `seq`; `in_time` where it was handed to a live connection while it was valid."""
+
+    part: Part
+    decision: Decision
+    seq: int
+    in_time: bool
+    latency: wire.Latency
+
+
+class Desk:
+    """Whoever closed a part reports it here, once. Any thread."""
+
+    def __init__(self, scribe: Scribe, link: Link, outbox: Outbox, *, results: str | float) -> None:
+        self._scribe, self._link, self._outbox = scribe, link, outbox
+        self.results = results
+        self.unsent = Unsent()
+        self.nobody_listens = False
+        self.last_overdue_ns: int | None = None
+        self.verdicts: dict[str, int] = {}
+        self.last_seq = {camera.id: 0 for camera in scribe.identity.cameras}
+        self._lock = threading.Lock()
+        self._unconfirmed: dict[int, Sent] = {}
+        self._overdue: dict[str, Sent] = {}
+        self._tokens = 0
+
+    # ---- what the pipeline and the timer report
+
+    def judged(self, part: Part, decision: Decision, sight: Sight = NOTHING_SEEN) -> None:
+        """Publishes the verdict, then records the result."""
+        self._record(self._send(part, decision, sight.lap), sight)
+
+    def overdue(self, part: Part) -> None:
+        """Publishes `unknown(deadline_missed)`; the result waits a while for what the engine may still say."""
+        self.last_overdue_ns = time.monotonic_ns()
+        sent = self._send(part, Decision.unknown("deadline_missed"), None)
+        with self._lock:
+            self._overdue[part.id] = sent
+
+    def too_late(self, part: Part, decision: Decision, sight: Sight) -> None:
+        """Records what the engine made of a part whose verdict is out already."""
+        with self._lock:
+            sent = self._overdue.pop(part.id, None)
+        if sent is not None:
+            self._record(sent, sight, wire.Late(verdict=decision.verdict, reasons=_reasons(decision)))
+
+    def settle_overdue(self, *, everything: bool = False) -> None:
+        """Records the overdue parts for which nothing came any more."""
+        limit_ns = time.monotonic_ns() - int(LATE_DECISION_S * 1e9)
+        with self._lock:
+            parts = [part_id for part_id, s in self._overdue.items() if everything or s.part.deadline_ns < limit_ns]
+            settled = [self._overdue.pop(part_id) for part_id in parts]
+        for sent in settled:
+            self._record(sent, NOTHING_SEEN)
+
+    # ---- what the connection reports
+
+    def confirm(self, receipt: Receipt) -> None:
+        """What the broker said of a verdict."""
+        with self._lock:
+            sent = self._unconfirmed.pop(receipt.token, None)
+        if sent is None:
+            return
+        if receipt.accepted:
+            self.nobody_listens = receipt.nobody_listens
+        else:
+            self.unsent.add(sent.part.camera, "refused", sent.seq)
+
+    def has_overdue_confirmation(self, now_ns: int) -> bool:
+        """Whether a verdict stayed without a PUBACK while it was valid."""
+        with self._lock:
+            return any(sent.part.valid_until_ns < now_ns for sent in self._unconfirmed.values())
+
+    def give_up_unconfirmed(self) -> None:
+        """The connection broke: what was not confirmed counts as not delivered, and is never sent again."""
+        with self._lock:
+            given_up, self._unconfirmed = list(self._unconfirmed.values()), {}
+        for sent in given_up:
+            self.unsent.add(sent.part.camera, "unconfirmed", sent.seq)
+
+    # ----
+
+    def _send(self, part: Part, decision: Decision, lap: Lap | None) -> Sent:
+        topic = self._scribe.topics.of("verdict", part.camera)
+        with self._scribe.page(topic) as head:
+            latency = _latency(part, lap)
+            seq = self.last_seq[part.camera] = head["seq"]
+            self._count(decision)
+            remaining_ns = part.valid_until_ns - time.monotonic_ns()
+            if remaining_ns <= 0:
+                self.unsent.add(part.camera, "stale", seq)
+                return Sent(part, decision, seq, in_time=False, latency=latency)
+            sent = Sent(part, decision, seq, in_time=True, latency=latency)
+            token = self._await(sent)
+            expiry_s = math.ceil(remaining_ns / 1e9)
+            payload = self._verdict(part, decision, latency, head).payload()
+            if self._link.send(Message(topic, payload, qos=1, expiry_s=expiry_s, token=token)):
+                return sent
+            with self._lock:
+                self._unconfirmed.pop(token, None)
+            self.unsent.add(part.camera, "no_connection", seq)
+            return Sent(part, decision, seq, in_time=False, latency=latency)
+
+    def _await(self, sent: Sent) -> int:
+        with self._lock:
+            self._tokens += 1
+            self._unconfirmed[self._tokens] = sent
+            return self._tokens
+
+    def _verdict(self, part: Part, decision: Decision, latency: wire.Latency, head: dict[str, object]) -> wire.Verdict:
+        facts = {
+            "camera": part.camera,
+            "trigger_id": part.trigger_id,
+            "position": part.position,
+            "part_id": part.id,
+            "verdict": decision.verdict,
+            "reasons": _reasons(decision),
+            "captured_at": utc_of(part.captured_ns),
+            "valid_until": utc_of(part.valid_until_ns),
+            "sent_mono_ms": time.monotonic_ns() / 1e6,
+            "clock": self._scribe.clock,
+            "latency_ms": latency,
+            "model": self._scribe.model,
+            "config_sha256": self._scribe.identity.config_sha256,
+        }
+        return wire.Verdict.model_validate({**head, **facts})
+
+    def _record(self, sent: Sent, sight: Sight, late: wire.Late | None = None) -> None:
+        if not self._is_recorded(sent):
+            return
+        part, who = sent.part, self._scribe.identity
+        detections = sight.detections or Detections.empty()
+        topic = self._scribe.topics.of("result", part.camera)
+        facts = {
+            "camera": part.camera,
+            "verdict_seq": sent.seq,
+            "sent": sent.in_time,
+            "trigger_id": part.trigger_id,
+            "position": part.position,
+            "part_id": part.id,
+            "verdict": sent.decision.verdict,
+            "reasons": _reasons(sent.decision),
+            "late": late,
+            "captured_at": utc_of(part.captured_ns),
+            "clock": self._scribe.clock,
+            "latency_ms": _latency(part, sight.lap) if late else sent.latency,
+            "frame": _frame_info(sight.frame),
+            "detections": self._found(detections[:MAX_DETECTIONS]),
+            "detections_total": len(detections),
+            "frames": sight.frames,
+            "model": self._scribe.model,
+            "config_sha256": who.config_sha256,
+            "profile": who.profile,
+            "agent_version": who.agent_version,
+        }
+        with self._scribe.page(topic) as head:
+            payload = wire.Result.model_validate({**head, **facts}).payload()
+            self._outbox.put("result", Message(topic, payload, qos=1))
+
+    def _is_recorded(self, sent: Sent) -> bool:
+        """A fraction takes every n-th part, by its number, so that a replay records the same ones."""
+        if isinstance(self.results, str):
+            return self.results == "all" or sent.decision.verdict != "pass"
+        number = sent.part.number
+        return int(number * self.results) > int((number - 1) * self.results)
+
+    def _found(self, detections: Detections) -> list[wire.Found]:
+        rows = zip(detections.classes.tolist(), detections.scores.tolist(), detections.boxes.tolist(), strict=True)
+        labels = self._scribe.labels
+        return [
+            wire.Found(label=labels[class_id], class_id=class_id, score=score, box=(box[0], box[1], box[2], box[3]))
+            for class_id, score, box in rows
+        ]
+
+    def _count(self, decision: Decision) -> None:
+        """By word, and unknown ones by their code too. Called by whoever holds the camera's page."""
+        keys: list[str] = [decision.verdict]
+        keys += [f"unknown.{reason.code}" for reason in decision.reasons[:1] if reason.code]
+        with self._lock:
+            for key in keys:
+                self.verdicts[key] = self.verdicts.get(key, 0) + 1
+
+
+def _reasons(decision: Decision) -> tuple[wire.Reason, ...]:
+    return tuple(
+        wire.Reason.model_validate({"code": r.code, "rule": r.rule, "label": r.label, "score": r.score})
+        for r in decision.reasons
+    )
+
+
+def _latency(part: Part, lap: Lap | None) -> wire.Latency:
+    now_ns = time.monotonic_ns()
+    total = (now_ns - part.captured_ns) / 1e6
+    if lap is None:
+        return wire.Latency.model_validate({"total": total})
+    return wire.Latency(
+        queue=(lap.started_ns - part.captured_ns) / 1e6,
+        preprocess=lap.preprocess_ms,
+        infer=lap.infer_ms,
+        decide=(now_ns - lap.inferred_ns) / 1e6,
+        total=total,
+    )
+
+
+def _frame_info(frame: Frame | None) -> wire.FrameInfo | None:
+    if frame is None:
+        return None
+    height, width = frame.image.shape[:2]
+    return wire.FrameInfo(seq=frame.seq, width=width, height=height, source=frame.source[-200:])

@@ -1,0 +1,126 @@
+"""How the agent is, derived from facts at the moment it is asked."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edge_agent.core.parts import Ledger
+from edge_agent.runtime.capture import Capture
+from edge_agent.runtime.desk import Desk
+from edge_agent.runtime.link import Link
+from edge_agent.runtime.mailbox import Mailbox
+from edge_agent.runtime.outbox import Outbox
+from edge_agent.runtime.pipeline import Pipeline, Stages
+from edge_agent.wire import messages as wire
+
+STALL_S = 0.5
+RECENTLY_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What the board says. Unknown is None."""
+
+    clock: wire.Clock
+    temperature_c: float | None = None
+    throttled: tuple[str, ...] | None = None
+    memory_available_mb: float | None = None
+    rss_mb: float | None = None
+
+
+@dataclass(slots=True)
+class Health:
+    """Reads the other objects; owns nothing but the last vitals and whether the agent is stopping."""
+
+    captures: Mapping[str, Capture]
+    mailboxes: Mapping[str, Mailbox]
+    pipeline: Pipeline
+    ledger: Ledger
+    desk: Desk
+    outbox: Outbox
+    links: Mapping[str, Link]
+    stall_s: float
+    vitals: Vitals
+    started_ns: int
+    stopping: bool = False
+
+    def state(self) -> tuple[wire.State, tuple[str, ...]]:
+        """The state of contract's table, and why."""
+        if self.stopping:
+            return "offline", ("stopping",)
+        lost = tuple(f"camera_lost:{name}" for name, camera in self.captures.items() if camera.condition == "lost")
+        stalled = ("engine_stalled",) if self._is_stalled() else ()
+        if self.pipeline.opened.is_set() and (lost or stalled):
+            return "error", lost + stalled
+        if self.pipeline.engine is None or not all(c.condition in ("open", "finished") for c in self.captures.values()):
+            return "starting", ()
+        reasons = self._degradations()
+        if reasons:
+            return "degraded", reasons
+        return ("running" if self.ledger.opened else "ready"), ()
+
+    def facts(self) -> dict[str, Any]:
+        """The body of a health message."""
+        vitals = self.vitals
+        return {
+            "uptime_s": round((time.monotonic_ns() - self.started_ns) / 1e9, 1),
+            "cameras": {name: self._camera(name) for name in self.captures},
+            "verdicts": dict(self.desk.verdicts),
+            "unsent": dict(self.desk.unsent.totals),
+            "latency_ms": latencies(list(self.pipeline.stages)),
+            "records": {"waiting": self.outbox.waiting(), **self.outbox.counts},
+            "links": {name: link.connections for name, link in self.links.items()},
+            "temperature_c": vitals.temperature_c,
+            "throttled": vitals.throttled,
+            "memory_available_mb": vitals.memory_available_mb,
+            "rss_mb": vitals.rss_mb,
+            "clock": vitals.clock,
+        }
+
+    def _is_stalled(self) -> bool:
+        """The engine has not come back for longer than any frame may take."""
+        if self.pipeline.engine is None:
+            return False
+        return time.monotonic_ns() - self.pipeline.last_tick_ns > self.stall_s * 1e9
+
+    def _degradations(self) -> tuple[str, ...]:
+        reasons = []
+        missed_ns = self.desk.last_overdue_ns
+        if missed_ns is not None and time.monotonic_ns() - missed_ns < RECENTLY_S * 1e9:
+            reasons.append("deadline_missed")
+        if self.desk.nobody_listens:
+            reasons.append("no_arm")
+        now = [flag for flag in self.vitals.throttled or () if not flag.endswith("_since_boot")]
+        return tuple(reasons + [f"throttled:{flag}" for flag in now])
+
+    def _camera(self, name: str) -> wire.CameraHealth:
+        capture, counts = self.captures[name], self.mailboxes[name].counts
+        newest_ns = capture.last_frame_ns
+        return wire.CameraHealth(
+            condition=capture.condition,
+            fps=None if math.isnan(capture.fps) else round(capture.fps, 2),
+            frames=capture.frames,
+            taken=counts.taken,
+            dropped=counts.dropped,
+            timeouts=capture.timeouts,
+            losses=capture.losses,
+            age_ms=None if newest_ns is None else round((time.monotonic_ns() - newest_ns) / 1e6, 1),
+        )
+
+
+def latencies(stages: list[Stages]) -> dict[str, wire.LatencyHealth]:
+    """p50, p99 and the worst of every stage, in milliseconds."""
+    if not stages:
+        return {}
+    names = Stages.__slots__
+    table = np.array([[getattr(stage, name) for name in names] for stage in stages])
+    p50, p99 = np.percentile(table, [50, 99], axis=0)
+    worst = table.max(axis=0)
+    return {
+        name: wire.LatencyHealth(p50=float(p50[i]), p99=float(p99[i]), max=float(worst[i]))
+        for i, name in enumerate(names)
+    }

@@ -1,0 +1,148 @@
+"""The herald says how the agent is: state, birth, heartbeat and events."""
+
+import queue
+import time
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import structlog
+
+from edge_agent.core.ports import Message, Receipt
+from edge_agent.runtime.desk import Desk
+from edge_agent.runtime.link import Down, Link, Up
+from edge_agent.runtime.outbox import Outbox
+from edge_agent.runtime.scribe import Scribe
+from edge_agent.wire import messages as wire
+
+log = structlog.get_logger()
+HEARTBEAT_S = 0.25
+ANNOUNCE_S = 10.0
+REPORT_S = 2.0
+Severity = Literal["info", "warning", "alarm"]
+CAN_JUDGE = ("ready", "running", "degraded")
+
+
+class Herald:
+    """`tick` belongs to the timer thread; `event` to any."""
+
+    def __init__(self, scribe: Scribe, desk: Desk, link: Link, outbox: Outbox) -> None:
+        self._scribe, self._desk, self._link, self._outbox = scribe, desk, link, outbox
+        self._said: tuple[wire.State, tuple[str, ...]] = ("starting", ())
+        self._nobody_listens = False
+        self._beat_due_s = self._announce_due_s = self._report_due_s = 0.0
+
+    def tick(self, state: wire.State, reasons: tuple[str, ...]) -> None:
+        """The timer's round: receipts, announcements, heartbeat, reports."""
+        now_s = time.monotonic()
+        self._take_notices()
+        if self._desk.has_overdue_confirmation(time.monotonic_ns()):
+            self._desk.give_up_unconfirmed()
+            self._link.abort("a verdict was not confirmed while it was valid")
+        if (state, reasons) != self._said or now_s >= self._announce_due_s:
+            self.announce(state, reasons)
+        if state in CAN_JUDGE and now_s >= self._beat_due_s:
+            self._beat_due_s = max(self._beat_due_s + HEARTBEAT_S, now_s)
+            self._beat(state)
+        if now_s >= self._report_due_s:
+            self._report_due_s = now_s + REPORT_S
+            self._desk.settle_overdue()
+            self._report()
+
+    def announce(self, state: wire.State, reasons: tuple[str, ...]) -> None:
+        """Publishes `state` and `birth`, retained, with all that is known now."""
+        if (state, reasons) != self._said:
+            log.info("state", state=state, reasons=list(reasons))
+        self._said = (state, reasons)
+        self._announce_due_s = time.monotonic() + ANNOUNCE_S
+        self._send_state(state, reasons)
+        topic = self._scribe.topics.of("birth")
+        with self._scribe.page(topic) as head:
+            self._link.send(Message(topic, self._birth(head).payload(), qos=1, retain=True))
+
+    def will(self) -> Message:
+        """What the broker says when the agent is lost."""
+        topic = self._scribe.topics.of("state")
+        with self._scribe.page(topic) as head:
+            payload = wire.StateMessage(**head, state="offline", reasons=("connection_lost",)).payload()
+        return Message(topic, payload, qos=1, retain=True)
+
+    def event(self, code: str, severity: Severity, message: str, data: Mapping[str, Any] | None = None) -> None:
+        """Records something that an operator may want to know, and logs it."""
+        level = {"info": log.info, "warning": log.warning, "alarm": log.error}[severity]
+        level(code, message=message, **(data or {}))
+        topic = self._scribe.topics.of("event")
+        with self._scribe.page(topic) as head:
+            facts = {"code": code, "severity": severity, "message": message[:200], "data": dict(data or {})}
+            payload = wire.Event.model_validate({**head, **facts}).payload()
+            self._outbox.put("event", Message(topic, payload, qos=1))
+
+    def health(self, facts: Mapping[str, Any]) -> Message:
+        """The health message, for the records connection: not queued, the next one is newer."""
+        topic = self._scribe.topics.of("health")
+        with self._scribe.page(topic) as head:
+            payload = wire.Health.model_validate({**head, **facts}).payload()
+        return Message(topic, payload, retain=True, expiry_s=60)
+
+    def report_unsent(self) -> None:
+        """An event for each range of verdicts that nobody got."""
+        for span in self._desk.unsent.take():
+            text = f"{span.count} verdicts of camera {span.camera} were not delivered ({span.reason})"
+            self.event("verdicts_unsent", "alarm", text, span.data())
+
+    def _report(self) -> None:
+        if self._link.connected:
+            self.report_unsent()
+        if self._desk.nobody_listens != self._nobody_listens:
+            self._nobody_listens = self._desk.nobody_listens
+            if self._nobody_listens:
+                self.event("no_arm", "alarm", "nobody subscribes to the verdicts")
+            else:
+                self.event("arm_back", "info", "somebody subscribes to the verdicts again")
+
+    def _send_state(self, state: wire.State, reasons: tuple[str, ...]) -> None:
+        topic = self._scribe.topics.of("state")
+        with self._scribe.page(topic) as head:
+            payload = wire.StateMessage(**head, state=state, reasons=reasons[:16]).payload()
+            self._link.send(Message(topic, payload, qos=1, retain=True))
+
+    def _birth(self, head: dict[str, Any]) -> wire.Birth:
+        who = self._scribe.identity
+        return wire.Birth(
+            **head,
+            agent_version=who.agent_version,
+            python=who.python,
+            board=who.board,
+            profile=who.profile,
+            engine=self._scribe.engine,
+            model=self._scribe.model,
+            config_sha256=who.config_sha256,
+            cameras=who.cameras,
+            on_unknown=who.on_unknown,
+            on_agent_loss=who.on_agent_loss,
+            deadline_ms=who.deadline_ms,
+            valid_ms=who.valid_ms,
+            schemas=tuple(f"edge-agent/{name}/1" for name in wire.MESSAGES),
+            topics=self._scribe.topics.listing(tuple(camera.id for camera in who.cameras)),
+        )
+
+    def _beat(self, state: wire.State) -> None:
+        topic = self._scribe.topics.of("heartbeat")
+        with self._scribe.page(topic) as head:
+            sent_mono_ms = time.monotonic_ns() / 1e6
+            beat = wire.Heartbeat(
+                **head, state=state, last_verdict_seq=dict(self._desk.last_seq), sent_mono_ms=sent_mono_ms
+            )
+            self._link.send(Message(topic, beat.payload(), expiry_s=2))
+
+    def _take_notices(self) -> None:
+        while True:
+            try:
+                notice = self._link.inbox.get_nowait()
+            except queue.Empty:
+                return
+            if isinstance(notice, Receipt):
+                self._desk.confirm(notice)
+            elif isinstance(notice, Up):
+                self._announce_due_s = 0.0
+            elif isinstance(notice, Down):
+                self._desk.give_up_unconfirmed()

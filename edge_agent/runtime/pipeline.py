@@ -1,0 +1,140 @@
+"""The road of a frame: taken, looked at, judged, published. One thread, one engine, all cameras."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from edge_agent.core.parts import Decision, Ledger, Part
+from edge_agent.errors import FatalError
+from edge_agent.runtime.desk import Desk, Sight
+from edge_agent.runtime.engine import Engine, Lap
+from edge_agent.runtime.mailbox import Mailroom, Taken
+from edge_agent.runtime.trigger import Inspector
+
+log = structlog.get_logger()
+MAX_FAILURES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """One frame's stage times in milliseconds."""
+
+    queue: float
+    preprocess: float
+    infer: float
+    decode: float
+    decide: float
+    total: float
+
+
+class Pipeline:
+    """Opens the engine in its own thread, because CUDA contexts belong to one, and drives it."""
+
+    def __init__(
+        self,
+        open_engine: Callable[[], Engine],
+        make_inspectors: Callable[[Engine], list[Inspector]],
+        mailroom: Mailroom,
+        ledger: Ledger,
+        desk: Desk,
+    ) -> None:
+        self._open_engine, self._make_inspectors = open_engine, make_inspectors
+        self._mailroom, self._ledger, self._desk = mailroom, ledger, desk
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
+        self.engine: Engine | None = None
+        self.inspectors: list[Inspector] = []
+        self.opened = threading.Event()
+        self.failed: BaseException | None = None
+        self.failures = 0
+        self.stages: deque[Stages] = deque(maxlen=1000)
+        self.last_tick_ns = time.monotonic_ns()
+        self.is_idle = False
+
+    def start(self) -> None:
+        """Begins to open the engine; `opened` is set when it is ready or `failed`."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """False where the engine did not return in time."""
+        self._stop.set()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            self.engine = self._open_engine()
+            self.inspectors = self._make_inspectors(self.engine)
+        except BaseException as error:  # noqa: BLE001 - the main thread raises it
+            self.failed = error
+            return
+        finally:
+            self.opened.set()
+        try:
+            self._loop(self.engine)
+        except BaseException as error:  # noqa: BLE001 - the main thread raises it
+            self.failed = error
+        finally:
+            self.engine.backend.close()
+
+    def _loop(self, engine: Engine) -> None:
+        in_a_row = 0
+        while not self._stop.is_set():
+            self.last_tick_ns = time.monotonic_ns()
+            taken = self._mailroom.take(timeout_s=0.1)
+            self.is_idle = taken is None
+            if taken is None:
+                continue
+            self.last_tick_ns = time.monotonic_ns()
+            in_a_row = 0 if self._try_step(engine, taken) else in_a_row + 1
+            if in_a_row >= MAX_FAILURES:
+                raise FatalError(f"{MAX_FAILURES} frames in a row could not be judged; the log has each error")
+
+    def _try_step(self, engine: Engine, taken: Taken) -> bool:
+        inspector = self.inspectors[taken.lane]
+        part = inspector.begin(taken.frame)
+        try:
+            self.step(engine, inspector, part, taken)
+        except Exception:
+            self.failures += 1
+            log.exception("frame_failed", frame=taken.frame.seq, source=taken.frame.source)
+            if part is not None and self._ledger.close(part):
+                self._desk.judged(part, Decision.unknown("internal_error"), Sight(taken.frame))
+            return False
+        return True
+
+    def step(self, engine: Engine, inspector: Inspector, part: Part | None, taken: Taken) -> None:
+        """One frame, from the mailbox to the socket."""
+        frame = taken.frame
+        detections, lap = engine.look(frame.image)
+        for judged in inspector.finish(frame, part, detections):
+            sight = Sight(frame, detections, lap, judged.frames)
+            self._close(judged.part, judged.decision, sight)
+        self._measure(frame.captured_ns, lap)
+
+    def _close(self, part: Part, decision: Decision, sight: Sight) -> None:
+        """The pipeline's verdict, where it is first and in time."""
+        overdue = time.monotonic_ns() >= part.deadline_ns
+        if self._ledger.close(part):
+            if not overdue:
+                self._desk.judged(part, decision, sight)
+                return
+            self._desk.overdue(part)
+        self._desk.too_late(part, decision, sight)
+
+    def _measure(self, captured_ns: int, lap: Lap) -> None:
+        now_ns = time.monotonic_ns()
+        self.stages.append(
+            Stages(
+                queue=(lap.started_ns - captured_ns) / 1e6,
+                preprocess=lap.preprocess_ms,
+                infer=lap.infer_ms,
+                decode=lap.decode_ms,
+                decide=(now_ns - lap.decoded_ns) / 1e6,
+                total=(now_ns - captured_ns) / 1e6,
+            )
+        )

@@ -1,0 +1,65 @@
+"""What every message has in common: who speaks, and the number that is next on each topic."""
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from edge_agent.core.datatypes import ModelSpec
+from edge_agent.runtime.clock import utc_of
+from edge_agent.wire import messages as wire
+from edge_agent.wire.topics import Topics
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who speaks: the same in every message of a session, but for what a reload may change."""
+
+    device: str
+    agent_version: str
+    python: str
+    board: str
+    profile: str
+    config_sha256: str
+    cameras: tuple[wire.CameraInfo, ...]
+    on_unknown: wire.Action
+    on_agent_loss: wire.Action
+    deadline_ms: float
+    valid_ms: float
+    session: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+class Scribe:
+    """Numbers messages. `engine`, `model` and `labels` are known once the engine is loaded."""
+
+    def __init__(self, identity: Identity, topics: Topics) -> None:
+        self.identity = identity
+        self.topics = topics
+        self.engine: wire.Engine | None = None
+        self.model: wire.Model | None = None
+        self.labels: Sequence[str] = ()
+        self.clock = wire.Clock(synced=None, max_error_ms=None)
+        self._lock = threading.Lock()
+        self._seqs: dict[str, int] = {}
+        self._topic_locks: dict[str, threading.Lock] = {}
+
+    def introduce(self, engine: wire.Engine, model: ModelSpec) -> None:
+        """From now on messages name this engine and this model."""
+        self.engine, self.labels = engine, model.labels
+        self.model = wire.Model(name=model.name[:64], version=model.version, sha256=model.sha256)
+
+    @contextmanager
+    def page(self, topic: str) -> Iterator[dict[str, Any]]:
+        """The common fields of the next message of a topic; its number is used up.
+
+        Whoever holds the page is alone on its topic, so that messages go out in the order of their numbers.
+        """
+        with self._lock:
+            lock = self._topic_locks.setdefault(topic, threading.Lock())
+        with lock:
+            seq = self._seqs[topic] = self._seqs.get(topic, 0) + 1
+            who = self.identity
+            yield {"device": who.device, "session": who.session, "seq": seq, "at": utc_of(time.monotonic_ns())}

@@ -1,0 +1,156 @@
+"""What makes a part, and which detections belong to it. One inspector per camera, used by the pipeline thread alone."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from edge_agent.core.datatypes import Array, Detections, FloatArray, Frame
+from edge_agent.core.lines import Direction, Segment, crosses
+from edge_agent.core.parts import Decision, Ledger, Part, combine
+from edge_agent.core.ports import Observation, Rule
+from edge_agent.core.tracker import Track, Tracker
+
+MakeRule = Callable[[], Rule]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A part and what all its frames say."""
+
+    part: Part
+    decision: Decision
+    frames: int
+
+
+class Dossier:
+    """The evidence on one part: its own rules, and how many frames they saw."""
+
+    def __init__(self, rules: Sequence[MakeRule]) -> None:
+        self._rules = [make() for make in rules]
+        self.frames = 0
+
+    def add(self, seen: Observation) -> None:
+        """One more frame."""
+        self.frames += 1
+        for rule in self._rules:
+            rule.update(seen)
+
+    def decide(self) -> Decision:
+        """What all rules say together."""
+        return combine([rule.decide() for rule in self._rules])
+
+
+class Inspector(Protocol):
+    """`rules` may be replaced between two frames; parts that are under way keep theirs."""
+
+    rules: Sequence[MakeRule]
+
+    def begin(self, frame: Frame) -> Part | None:
+        """Before the engine runs: the part that stands or falls with this frame."""
+        ...
+
+    def finish(self, frame: Frame, part: Part | None, detections: Detections) -> list[Judged]:
+        """After it: the parts whose evidence closes with this frame."""
+        ...
+
+
+class FrameInspector:
+    """Every frame is a part, and the whole frame belongs to it."""
+
+    def __init__(self, camera: str, ledger: Ledger, labels: Sequence[str], rules: Sequence[MakeRule]) -> None:
+        self._camera, self._ledger, self._labels = camera, ledger, labels
+        self.rules = rules
+
+    def begin(self, frame: Frame) -> Part:
+        """The frame is the part."""
+        return self._ledger.open(self._camera, frame.captured_ns)
+
+    def finish(self, frame: Frame, part: Part | None, detections: Detections) -> list[Judged]:  # noqa: ARG002 - the port's
+        """One frame is all the evidence there is."""
+        if part is None:
+            return []
+        dossier = Dossier(self.rules)
+        dossier.add(_observation(detections, self._labels))
+        return [Judged(part, dossier.decide(), dossier.frames)]
+
+
+class LineInspector:
+    """A tracked part whose centre crosses the line is a part, once; its evidence are all frames until then."""
+
+    def __init__(
+        self,
+        camera: str,
+        ledger: Ledger,
+        labels: Sequence[str],
+        rules: Sequence[MakeRule],
+        *,
+        parts: Sequence[str],
+        line: Segment,
+        direction: Direction,
+    ) -> None:
+        self._camera, self._ledger, self._labels = camera, ledger, labels
+        self.rules = rules
+        self._part_classes = [index for index, label in enumerate(labels) if label in parts]
+        self._line, self._direction = line, direction
+        self._tracker = Tracker()
+        self._dossiers: dict[int, Dossier | None] = {}  # None: judged already
+
+    def begin(self, frame: Frame) -> None:
+        """No part is known before its crossing was seen."""
+
+    def finish(self, frame: Frame, part: Part | None, detections: Detections) -> list[Judged]:  # noqa: ARG002 - the port's
+        """Follows the parts, gathers what is found on them, and judges those that crossed with this frame."""
+        is_part = np.isin(detections.classes, self._part_classes)
+        tracks, gone = self._tracker.update(detections[is_part], frame.captured_ns)
+        for track_id in gone:
+            self._dossiers.pop(track_id, None)
+        self._gather(tracks, detections[~is_part])
+        height, width = frame.image.shape[:2]
+        crossed = [track for track in tracks if self._crosses(track, width, height)]
+        return [judged for track in crossed if (judged := self._judge(track, frame))]
+
+    def _gather(self, tracks: list[Track], others: Detections) -> None:
+        owners = owners_of(others.boxes, tracks)
+        for index, track in enumerate(tracks):
+            dossier = self._dossiers.setdefault(track.id, Dossier(self.rules))
+            if dossier is not None:
+                on_it = _observation(others[owners == index], self._labels)
+                dossier.add(Observation(((self._labels[track.class_id], track.score), *on_it.found)))
+
+    def _crosses(self, track: Track, width: int, height: int) -> bool:
+        if track.previous is None or self._dossiers.get(track.id) is None:
+            return False
+        before = (track.previous[0] / width, track.previous[1] / height)
+        now = (track.centre[0] / width, track.centre[1] / height)
+        return crosses(self._line, self._direction, before, now)
+
+    def _judge(self, track: Track, frame: Frame) -> Judged | None:
+        dossier = self._dossiers[track.id]
+        if dossier is None:
+            return None
+        self._dossiers[track.id] = None
+        part = self._ledger.open(self._camera, frame.captured_ns)
+        return Judged(part, dossier.decide(), dossier.frames)
+
+
+def owners_of(boxes: FloatArray, tracks: list[Track]) -> Array:
+    """For each box `(N, 4)` the index of the part that contains its centre, the nearest of several; -1 for none."""
+    if not tracks or not len(boxes):
+        return np.full(len(boxes), -1)
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    parts = np.stack([track.box for track in tracks])
+    inside = (centres[:, None] >= parts[None, :, :2]).all(2) & (centres[:, None] <= parts[None, :, 2:]).all(2)
+    distance = np.linalg.norm(centres[:, None] - (parts[None, :, :2] + parts[None, :, 2:]) / 2, axis=2)
+    nearest = np.where(inside, distance, np.inf)
+    return np.where(np.any(inside, axis=1), nearest.argmin(axis=1), -1)
+
+
+def _observation(detections: Detections, labels: Sequence[str]) -> Observation:
+    return Observation(
+        tuple(
+            (labels[class_id], score)
+            for class_id, score in zip(detections.classes.tolist(), detections.scores.tolist(), strict=True)
+        )
+    )

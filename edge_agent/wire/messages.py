@@ -1,0 +1,282 @@
+"""Every message that leaves the process, as pydantic models: the payloads are these and nothing else.
+
+No model has a field that could carry a picture, and strings and lists are bounded.
+"""
+
+from datetime import datetime, timezone
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SerializerFunctionWrapHandler, model_serializer
+
+Text = Annotated[str, Field(max_length=200)]
+Name = Annotated[str, Field(max_length=64)]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+State = Literal["starting", "ready", "running", "degraded", "error", "offline"]
+VerdictWord = Literal["pass", "reject", "unknown"]
+Action = Literal["reject", "pass", "stop"]
+UnknownCode = Literal[
+    "no_frame",
+    "stale_frame",
+    "bad_frame",
+    "deadline_missed",
+    "overload",
+    "camera_unhealthy",
+    "model_not_ready",
+    "low_confidence",
+    "internal_error",
+    "stopping",
+]
+
+
+def utc_text(when: datetime) -> str:
+    """`2026-11-21T09:14:03.446Z`."""
+    return when.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Utc = Annotated[datetime, PlainSerializer(utc_text, return_type=str)]
+Ms = Annotated[float, PlainSerializer(lambda value: round(value, 3), return_type=float)]
+Score = Annotated[float, PlainSerializer(lambda value: round(value, 4), return_type=float)]
+Px = Annotated[float, PlainSerializer(lambda value: round(value, 1), return_type=float)]
+
+
+class Part(BaseModel):
+    """A piece of a message: frozen, and nothing unknown in it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Envelope(Part):
+    """The fields that every payload has."""
+
+    schema_: str = Field(alias="schema", description="Name and major version of this message.")
+    device: Name = Field(description="The device id of the configuration.")
+    session: Name = Field(description="New at every start of the process.")
+    seq: int = Field(ge=1, description="From 1, per session and topic.")
+    at: Utc = Field(description="When the message was made, UTC.")
+
+    def payload(self) -> bytes:
+        """The message as it goes over the wire: one JSON object."""
+        return self.model_dump_json(by_alias=True).encode()
+
+
+class Reason(Part):
+    """Why a verdict is not `pass`: what a rule found, or a code for why nothing could be found."""
+
+    code: UnknownCode | None = Field(None, description="For `unknown`: why.")
+    rule: Name | None = Field(None, description="The rule that objects.")
+    label: Name | None = Field(None, description="What it found, or missed.")
+    score: Score | None = Field(None, description="The best score of that label on the part, 0..1.")
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_set(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in serialise(self).items() if value is not None}
+
+
+class Clock(Part):
+    """What the kernel says about the wall clock; null where it says nothing."""
+
+    synced: bool | None = Field(description="Whether a time source disciplines the clock.")
+    max_error_ms: float | None = Field(description="The kernel's bound on the error.")
+
+
+class Latency(Part):
+    """Where the time went, in milliseconds. `total` is from capture to the decision; null where a stage did not run."""
+
+    queue: Ms | None = Field(None, description="From capture until the frame was taken up.")
+    preprocess: Ms | None = Field(None, description="Resize, pad and convert into the engine's memory.")
+    infer: Ms | None = Field(None, description="The engine alone.")
+    decide: Ms | None = Field(None, description="Decoding, tracking and rules.")
+    total: Ms = Field(description="From capture to the decision.")
+
+
+class Model(Part):
+    """Which model judged."""
+
+    name: Name
+    version: Name | None = None
+    sha256: Digest
+
+
+class Verdict(Envelope):
+    """One part, one verdict. Not retained, never queued, never sent late."""
+
+    schema_: Literal["edge-agent/verdict/1"] = Field("edge-agent/verdict/1", alias="schema")
+    camera: Name
+    trigger_id: Name | None = Field(None, description="The id that came with an external trigger.")
+    position: float | None = Field(None, description="The position that came with an external trigger.")
+    part_id: Name = Field(description="Unique within the session.")
+    verdict: VerdictWord
+    reasons: tuple[Reason, ...] = Field(max_length=4)
+    captured_at: Utc = Field(description="When the deciding frame was captured.")
+    valid_until: Utc = Field(description="After this nobody may act on it.")
+    fire_at: Utc | None = Field(None, description="When to act, for belts of known speed.")
+    sent_mono_ms: Ms = Field(description="The sender's monotonic clock at sending.")
+    clock: Clock
+    latency_ms: Latency
+    model: Model
+    config_sha256: Digest
+
+
+class Found(Part):
+    """One detection, in pixels of the camera's frame."""
+
+    label: Name
+    class_id: int
+    score: Score
+    box: tuple[Px, Px, Px, Px] = Field(description="x1, y1, x2, y2.")
+
+
+class FrameInfo(Part):
+    """Which picture was judged."""
+
+    seq: int = Field(description="The camera's own number: gaps are frames lost before the agent.")
+    width: int
+    height: int
+    source: Text = Field("", description="The file, for a replay.")
+
+
+class Late(Part):
+    """A decision that came after the deadline. The verdict that was sent is `unknown`."""
+
+    verdict: VerdictWord
+    reasons: tuple[Reason, ...] = Field(max_length=4)
+
+
+class Result(Envelope):
+    """The full record of one part."""
+
+    schema_: Literal["edge-agent/result/1"] = Field("edge-agent/result/1", alias="schema")
+    camera: Name
+    verdict_seq: int | None = Field(description="`seq` of the part's verdict.")
+    sent: bool = Field(description="Whether the verdict was handed to a live connection in time.")
+    trigger_id: Name | None = None
+    position: float | None = None
+    part_id: Name
+    verdict: VerdictWord
+    reasons: tuple[Reason, ...] = Field(max_length=4)
+    late: Late | None = Field(None, description="What the engine would have said, after the deadline.")
+    captured_at: Utc
+    clock: Clock
+    latency_ms: Latency
+    frame: FrameInfo | None = Field(description="Null where no frame was judged.")
+    detections: tuple[Found, ...] = Field(max_length=100, description="In the deciding frame, best first.")
+    detections_total: int = Field(description="How many there were, where the list is cut.")
+    frames: int = Field(description="How many frames of the part were seen.")
+    model: Model
+    config_sha256: Digest
+    profile: Name
+    agent_version: Name
+
+
+class StateMessage(Envelope):
+    """What the agent can do now. Retained; the will says `offline`."""
+
+    schema_: Literal["edge-agent/state/1"] = Field("edge-agent/state/1", alias="schema")
+    state: State
+    reasons: tuple[Text, ...] = Field(max_length=16)
+
+
+class Heartbeat(Envelope):
+    """Four times a second while a part could be judged."""
+
+    schema_: Literal["edge-agent/heartbeat/1"] = Field("edge-agent/heartbeat/1", alias="schema")
+    state: State
+    last_verdict_seq: dict[Name, int] = Field(description="Per camera: the last `seq` used.")
+    sent_mono_ms: Ms
+
+
+class Engine(Part):
+    """What runs the model, and why it was chosen."""
+
+    backend: Name
+    runtime: Text
+    decoder: Name
+    reason: Text
+
+
+class CameraInfo(Part):
+    """One camera of this device."""
+
+    id: Name
+    kind: Name
+    trigger: Name
+
+
+class Birth(Envelope):
+    """Who this is. Retained; sent on every connect and every 10 s."""
+
+    schema_: Literal["edge-agent/birth/1"] = Field("edge-agent/birth/1", alias="schema")
+    agent_version: Name
+    python: Name
+    board: Name
+    profile: Name
+    engine: Engine | None = Field(description="Null until the engine is loaded.")
+    model: Model | None
+    config_sha256: Digest
+    cameras: tuple[CameraInfo, ...]
+    on_unknown: Action
+    on_agent_loss: Action
+    deadline_ms: float
+    valid_ms: float
+    schemas: tuple[Name, ...]
+    topics: tuple[Text, ...]
+
+
+class Event(Envelope):
+    """Something happened that an operator may want to know."""
+
+    schema_: Literal["edge-agent/event/1"] = Field("edge-agent/event/1", alias="schema")
+    code: Name
+    severity: Literal["info", "warning", "alarm"]
+    message: Text
+    data: dict[str, Any] = Field(default_factory=dict, description="The facts; plain values only.")
+
+
+class CameraHealth(Part):
+    """One camera since the start; `fps` over the last seconds."""
+
+    condition: Name
+    fps: float | None
+    frames: int
+    taken: int
+    dropped: int
+    timeouts: int
+    losses: int
+    age_ms: float | None = Field(description="Age of the newest frame.")
+
+
+class LatencyHealth(Part):
+    """Over the last parts: p50, p99 and the worst, in milliseconds."""
+
+    p50: Ms
+    p99: Ms
+    max: Ms
+
+
+class Health(Envelope):
+    """Rates, latencies, drops, temperatures, queues. Retained, expires after 60 s."""
+
+    schema_: Literal["edge-agent/health/1"] = Field("edge-agent/health/1", alias="schema")
+    uptime_s: float
+    cameras: dict[Name, CameraHealth]
+    verdicts: dict[Name, int] = Field(description="By word, and unknown ones by code.")
+    unsent: dict[Name, int] = Field(description="Verdicts that were not sent, by reason.")
+    latency_ms: dict[Name, LatencyHealth] = Field(description="By stage.")
+    records: dict[Name, int] = Field(description="Waiting, delivered, dropped, refused.")
+    links: dict[Name, int] = Field(description="Connections made, by link.")
+    temperature_c: float | None
+    throttled: tuple[Name, ...] | None
+    memory_available_mb: float | None
+    rss_mb: float | None
+    clock: Clock
+
+
+MESSAGES: dict[str, type[Envelope]] = {
+    "state": StateMessage,
+    "birth": Birth,
+    "heartbeat": Heartbeat,
+    "verdict": Verdict,
+    "result": Result,
+    "event": Event,
+    "health": Health,
+}

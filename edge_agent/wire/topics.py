@@ -1,0 +1,25 @@
+"""Where messages go: `{prefix}/{site}/{area}/{line}/{cell}/vision/{device}/…`."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topics of one device."""
+
+    prefix: str
+    site: str
+    area: str
+    line: str
+    cell: str
+    device: str
+
+    def of(self, name: str, camera: str = "") -> str:
+        """The topic of a message: `of("state")`, `of("verdict", "top")`."""
+        root = f"{self.prefix}/{self.site}/{self.area}/{self.line}/{self.cell}/vision/{self.device}"
+        return f"{root}/{name}/{camera}" if camera else f"{root}/{name}"
+
+    def listing(self, cameras: tuple[str, ...]) -> tuple[str, ...]:
+        """Every topic that the device publishes."""
+        single = tuple(self.of(name) for name in ("state", "birth", "heartbeat", "event", "health"))
+        return single + tuple(self.of(name, camera) for camera in cameras for name in ("verdict", "result"))

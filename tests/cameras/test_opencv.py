@@ -1,0 +1,158 @@
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from edge_agent.cameras import opencv
+from edge_agent.cameras.opencv import Config, create, device_trouble, verify
+from edge_agent.errors import CameraLostError, ConfigError, FrameTimeoutError
+from tests.cameras.media import served, write_video
+
+
+@pytest.mark.parametrize(
+    ("source", "path", "medium"),
+    [
+        (0, "/dev/video0", "device"),
+        ("2", "/dev/video2", "device"),
+        ("/dev/v4l/by-id/usb-cam-video-index0", "/dev/v4l/by-id/usb-cam-video-index0", "device"),
+        ("rtsp://10.0.0.5:554/main", "rtsp://10.0.0.5:554/main", "stream"),
+        ("belt.mp4", "belt.mp4", "file"),
+    ],
+)
+def test_the_form_of_a_source_says_what_it_is(source, path, medium):
+    config = Config(source=source)
+    assert (config.path, config.medium) == (path, medium)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "rtsp://operator:s3cret@10.0.0.5:554/main",
+        "rtsp://operator:s3cret/with/slashes@10.0.0.5:554/main",
+        "rtsp://operator:s3cret@@10.0.0.5:554/main",
+        "rtsp://10.0.0.5:554/main?user=operator&password=s3cret",
+        "rtsp://10.0.0.5:554/user=operator_password=s3cret_channel=1",
+    ],
+)
+def test_a_password_never_shows(url):
+    config = Config(source=url)
+    assert config.label == "rtsp://10.0.0.5:554"
+    assert "s3cret" not in repr(config) + str(config)
+
+
+def test_a_stream_that_refuses_is_lost_without_a_word_of_its_password(capfd):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(CameraLostError, match=f"rtsp://127.0.0.1:{port} cannot be opened") as caught:
+        create(Config(source=f"rtsp://operator:s3cret@127.0.0.1:{port}/main"))
+    out, err = capfd.readouterr()
+    assert "s3cret" not in f"{caught.value!r}{out}{err}"
+
+
+def test_a_stream_that_never_answers_is_given_up():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        started_s = time.monotonic()
+        with pytest.raises(CameraLostError, match="cannot be opened"):
+            create(Config(source=f"rtsp://127.0.0.1:{silent.getsockname()[1]}/main"))
+    assert 4 < time.monotonic() - started_s < 30
+
+
+def test_a_stream_that_ends_is_lost_and_not_at_its_end():
+    with served(3) as url:
+        camera = create(Config(source=f"{url}?end"))
+        for _ in range(3):
+            camera.read(10)
+        with pytest.raises(CameraLostError, match="stopped giving pictures") as caught:
+            camera.read(10)
+        assert not isinstance(caught.value, FrameTimeoutError)
+        camera.close()
+
+
+def test_frames_of_a_file_are_named(tmp_path):
+    camera = create(Config(source=str(write_video(tmp_path / "belt.avi", 2))))
+    assert [camera.read(1).source for _ in range(2)] == ["belt.avi#0", "belt.avi#1"]
+    camera.close()
+
+
+def test_a_file_that_is_no_video_is_named_in_one_sentence_and_nothing_else_is_said(tmp_path, capfd):
+    junk = tmp_path / "junk.mp4"
+    junk.write_bytes(b"not a video" * 100)
+    with pytest.raises(CameraLostError, match=r"junk\.mp4 cannot be read as a video"):
+        create(Config(source=str(junk)))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_file_that_is_deleted_while_it_is_read_is_read_to_its_end_and_then_lost(tmp_path):
+    path = write_video(tmp_path / "belt.avi", 2)
+    camera = create(Config(source=str(path)))
+    path.unlink()
+    assert [camera.read(1).seq for _ in range(2)] == [0, 1]
+    camera.close()
+    with pytest.raises(CameraLostError, match="there is no video file"):
+        create(Config(source=str(path)))
+
+
+def test_a_device_that_is_not_there_gets_a_sentence():
+    assert "there is no camera /dev/video63" in device_trouble("/dev/video63")
+
+
+def test_a_device_without_permission_gets_the_group_to_join():
+    with tempfile.NamedTemporaryFile(dir="/tmp") as device:
+        Path(device.name).chmod(0)
+        as_root = os.geteuid() == 0
+        if as_root:
+            os.seteuid(65534)
+        try:
+            trouble = device_trouble(device.name)
+        finally:
+            if as_root:
+                os.seteuid(0)
+    assert "add the user to the group" in trouble
+
+
+def test_a_file_in_the_place_of_a_device_gets_a_sentence(tmp_path):
+    (tmp_path / "video0").touch()
+    assert device_trouble(str(tmp_path / "video0")).endswith("is not a camera device")
+
+
+def test_a_device_that_opens_and_gives_nothing_gets_a_sentence():
+    assert "another program may be using it (`fuser -v /dev/null` names it)" in device_trouble("/dev/null")
+    with pytest.raises(CameraLostError, match="/dev/null gives no pictures"):
+        create(Config(source="/dev/null"))
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (4, 6, 1), (4, 6, 3), (4, 6, 4)])
+def test_grey_and_alpha_pictures_become_bgr(shape):
+    image = opencv._as_bgr(np.full(shape, 7, np.uint8))
+    assert image.shape == (4, 6, 3)
+    assert (image == 7).all()
+
+
+def test_a_width_alone_is_refused():
+    with pytest.raises(ValidationError, match="width and height go together"):
+        Config(source=0, width=640)
+
+
+def test_verify_finds_a_missing_file_and_leaves_devices_alone(tmp_path):
+    verify(Config(source=0))
+    verify(Config(source="rtsp://10.0.0.5/main"))
+    with pytest.raises(ConfigError, match=r"there is no video file .*belt\.avi"):
+        verify(Config(source=str(tmp_path / "belt.avi")))
+
+
+def test_importing_the_module_does_not_import_opencv():
+    code = "import sys, edge_agent.cameras.opencv, edge_agent.cameras.replay; sys.exit('cv2' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_opencv_waits_for_v4l2_devices_only():
+    """`_wait` is for devices; this pins the call it relies on."""
+    assert callable(cv2.VideoCapture.waitAny)

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_agent.core.datatypes import Quantisation, TensorSpec
+from edge_agent.core.quantised import comparable, dequantise, floor_of, require_readable
+from edge_agent.errors import ModelError
+
+
+def spec(dtype, quant: Quantisation | None = None) -> TensorSpec:
+    return TensorSpec("output0", (1, 6, 21), np.dtype(dtype), quant)
+
+
+@given(st.floats(0, 1), st.sampled_from([np.int8, np.uint8]), st.floats(1e-4, 0.1), st.data())
+def test_a_stored_integer_is_above_the_floor_exactly_when_its_real_value_is_above_the_threshold(
+    conf, dtype, scale, data
+):
+    info = np.iinfo(dtype)
+    quant = Quantisation(scale, data.draw(st.integers(info.min, info.max)))
+    stored = np.arange(info.min, info.max + 1).astype(dtype)
+    above = comparable(stored) > floor_of(conf, spec(dtype, quant))
+    assert (above == (dequantise(stored, quant) > np.float32(conf))).all()
+
+
+@given(st.floats(0, 1))
+def test_a_half_float_is_above_the_floor_exactly_when_its_value_is_above_the_threshold(conf):
+    stored = np.arange(0, 0x7C00, dtype=np.uint16).view(np.float16)
+    assert ((comparable(stored) > floor_of(conf, spec(np.float16))) == (stored.astype(np.float64) > conf)).all()
+
+
+def test_negative_half_floats_are_never_above_the_floor():
+    stored = -np.linspace(0, 60000, 1000).astype(np.float16)
+    assert not (comparable(stored) > floor_of(0.0, spec(np.float16))).any()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "quant"),
+    [(np.int8, None), (np.int8, Quantisation(0.0, 0)), (np.int64, Quantisation(1.0, 0)), (np.float64, None)],
+)
+def test_numbers_that_cannot_be_read_are_refused_in_words(dtype, quant):
+    with pytest.raises(ModelError, match=r"caps: the output output0 .* is neither float nor quantised with one scale"):
+        require_readable("caps", spec(dtype, quant))
