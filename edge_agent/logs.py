@@ -246,15 +246,17 @@ def clean(value: Any, key: str = "") -> Any:
         return value
     if _SECRET_KEY.search(key):
         return _REDACTED
-    if isinstance(value, int):
-        return value
-    if isinstance(value, float):
+    if isinstance(value, int | float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(name): clean(item, str(name)) for name, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [clean(item, key) for item in value]
-    text = _CREDENTIALS_IN_URL.sub(rf"\1{_REDACTED}@", str(value))
+    return _without_secrets(str(value))
+
+
+def _without_secrets(text: str) -> str:
+    text = _CREDENTIALS_IN_URL.sub(rf"\1{_REDACTED}@", text)
     return _SECRET_IN_TEXT.sub(rf"\1{_REDACTED}", text)
 
 

@@ -1,10 +1,10 @@
 """A real mosquitto on a free loopback port, and a subscriber that remembers what it heard.
 
-    with running_broker(tmp_path) as broker, Listener(broker.port) as listener:
-        ...
-        listener.wait_for(lambda heard: heard.topic.endswith("/verdict/top"))
-        broker.kill()
-        broker.start()          # on the same port
+with running_broker(tmp_path) as broker, Listener(broker.port) as listener:
+    ...
+    listener.wait_for(lambda heard: heard.topic.endswith("/verdict/top"))
+    broker.kill()
+    broker.start()          # on the same port
 """
 
 import contextlib
@@ -157,8 +157,8 @@ class Heard:
 class Listener:
     """Subscribes with QoS 1 and remembers all it hears, in order, in `heard`. `received_ns` is CLOCK_MONOTONIC.
 
-    `retain` of a message is true when the broker had it before the subscription. `session_s` keeps the subscription
-    over a reconnect, which is automatic.
+    `retain` of a message is true when the broker had it before the subscription. It comes back by itself when the broker
+    does, and subscribes anew.
     """
 
     def __init__(
@@ -186,7 +186,7 @@ class Listener:
             self.close()
             pytest.fail(f"the listener on port {port} got no subscription")
 
-    def __enter__(self) -> "Listener":
+    def __enter__(self) -> "Listener":  # noqa: PYI034 - Self needs Python 3.11
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -204,7 +204,7 @@ class Listener:
     def wait_for_count(self, predicate: Callable[[Heard], bool], count: int, timeout: float = 10) -> list[Heard]:
         """The messages that the predicate holds for, once there are `count` of them."""
         with self._news:
-            if not self._news.wait_for(lambda: sum(map(predicate, self.heard)) >= count, timeout):
+            if not self._news.wait_for(lambda: sum(bool(predicate(heard)) for heard in self.heard) >= count, timeout):
                 pytest.fail(f"{count} such messages did not come in {timeout} s; heard: {self._summary()}")
             return [heard for heard in self.heard if predicate(heard)]
 

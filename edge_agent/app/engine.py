@@ -51,7 +51,7 @@ def open_engine(request: EngineRequest) -> Engine:
         model = bare.describe(file, backend.metadata, specs, tuple(backend.outputs), request.labels)
         decoder_config, why = choose_decoder(model, request.decoder)
         decoder = make_decoder(decoder_config, model, request.thresholds)
-        model = replace(model, labels=tuple(decoder.labels))
+        model = replace(model, labels=decoder.labels)
         preprocessor = Preprocessor(backend.inputs[0], decoder.input_format)
         engine = Engine(backend, preprocessor, decoder, model, kind, decoder_config.kind, f"{reason}; {why}")
         warm_up(engine)
@@ -93,10 +93,16 @@ def choose_decoder(model: ModelSpec, configured: Any) -> tuple[Any, str]:
     if configured is not None:
         return configured, f"decoder {configured.kind} was configured"
     claims: dict[str, Recognition] = {}
+    doubts: list[ModelError] = []
     for kind in plugins.kinds("decoders"):
-        claim = plugins.load("decoders", kind).recognise(model)
-        if claim is not None:
-            claims[kind] = claim
+        try:
+            claim = plugins.load("decoders", kind).recognise(model)
+        except ModelError as error:
+            doubts.append(error)
+        else:
+            claims |= {kind: claim} if claim else {}
+    if not claims and doubts:
+        raise doubts[0]
     if not claims:
         outputs = ", ".join(str(spec) for spec in model.outputs)
         raise ModelError(
@@ -114,9 +120,10 @@ def choose_decoder(model: ModelSpec, configured: Any) -> tuple[Any, str]:
     return plugins.load("decoders", kind).Config(**claims[kind].settings), f"decoder {kind}: {claims[kind].why}"
 
 
-def make_decoder(config: Any, model: ModelSpec, thresholds: Thresholds) -> Any:
+def make_decoder(config: Any, model: ModelSpec, thresholds: Thresholds) -> Decoder:
     """The decoder for a model with thresholds; cheap, so that a reload makes a new one."""
-    return plugins.load("decoders", config.kind).create(config, model, thresholds)
+    decoder: Decoder = plugins.load("decoders", config.kind).create(config, model, thresholds)
+    return decoder
 
 
 def warm_up(engine: Engine) -> None:
@@ -124,9 +131,4 @@ def warm_up(engine: Engine) -> None:
     grey = np.full((480, 640, 3), 114, np.uint8)
     for _ in range(WARM_UP_RUNS):
         engine.look(grey)
-    check = getattr(engine.decoder, "check", None)
-    if check is not None:
-        check(engine.backend.infer())
-
-
-__all__ = ["Decoder", "EngineRequest", "choose_backend", "choose_decoder", "make_decoder", "open_engine", "warm_up"]
+    engine.decoder.check(engine.backend.infer())

@@ -1,6 +1,7 @@
 """The configuration: one TOML file per agent, parsed at the edge and trusted inside."""
 
-from edge_agent.config.load import ConfigProblemsError, Loaded, Problem, load
+from edge_agent.config.load import Loaded, load
+from edge_agent.config.problems import ConfigProblemsError, Problem
 from edge_agent.config.reload import live_changes
 from edge_agent.config.schema import AgentConfig, CameraConfig, LineTrigger
 

@@ -1,5 +1,6 @@
 """Where in a TOML file each key stands, for errors that name the line."""
 
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,19 @@ else:
     import tomli as tomllib
 
 KeyPath = tuple[str | int, ...]
+
+DEEPEST = 8
+"""Keys of deeper tables are not noted: the configuration has none, and a key of a megabyte would fill the memory."""
+
+_TOKEN = re.compile(
+    r'"""(?:\\.|[^\\])*?"{3,5}'  # text over several lines; two quotes may stand before the closing three
+    r"|'''.*?'{3,5}"
+    r'|"(?:\\.|[^"\\])*"'
+    r"|'[^']*'"
+    r"|#[^\n]*"
+    r"|[\[\]{}\n]",
+    re.DOTALL,
+)
 
 
 def parse(text: str) -> dict[str, Any]:
@@ -22,36 +36,43 @@ TOMLDecodeError = tomllib.TOMLDecodeError
 
 
 def key_lines(text: str) -> dict[KeyPath, int]:
-    """The line, from 1, of every table and key of a valid document: `("cameras", 0, "width"): 12`."""
+    """The line, from 1, of every table and key of a valid document: `("cameras", 0, "width"): 12`.
+
+    A table or list that is only implied stands where it is first named: `[mqtt.tls]` gives `("mqtt",)` a line too.
+    What stands inside an inline table of several keys, or inside a list, has no line of its own.
+    """
     lines: dict[KeyPath, int] = {}
     array_sizes: dict[KeyPath, int] = {}
     table: KeyPath = ()
     for number, statement in _statements(text):
         keys, is_array_item = _keys(parse(statement))
         if statement.lstrip().startswith("["):
-            table = _resolve(keys, array_sizes, opens_item=is_array_item)
-            lines.setdefault(table, number)
+            table = _resolve(keys[:DEEPEST], array_sizes, opens_item=is_array_item)
+            _note(lines, table, 1, number)
+            lines[table] = number
         else:
-            for depth in range(1, len(keys) + 1):
-                lines.setdefault((*table, *keys[:depth]), number)
+            _note(lines, (*table, *keys[:DEEPEST]), len(table) + 1, number)
     return lines
 
 
+def _note(lines: dict[KeyPath, int], path: KeyPath, shallowest: int, number: int) -> None:
+    """The path and all tables on the way, from `shallowest` on, where they have no line yet."""
+    for depth in range(shallowest, len(path) + 1):
+        lines.setdefault(path[:depth], number)
+
+
 def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """The smallest groups of lines that are TOML by themselves, each with its first line's number."""
-    lines = text.splitlines()
-    start = 0
-    while start < len(lines):
-        for end in range(start + 1, len(lines) + 1):
-            statement = "\n".join(lines[start:end])
-            try:
-                document = parse(statement)
-            except TOMLDecodeError:
-                continue
-            if document:
-                yield start + 1, statement
-            break
-        start = end
+    """Each header and each `key = value`, with its comment, and the number of its first line."""
+    text = text.replace("\r\n", "\n") + "\n"
+    start, line, open_brackets = 0, 1, 0
+    for token in _TOKEN.finditer(text):
+        open_brackets += (token[0] in "[{") - (token[0] in "]}")
+        if token[0] == "\n" and open_brackets == 0:
+            statement = text[start : token.start()]
+            if not statement.lstrip().startswith("#") and statement.strip():
+                yield line, statement
+            line += statement.count("\n") + 1
+            start = token.end()
 
 
 def _keys(document: dict[str, Any]) -> tuple[list[str], bool]:

@@ -1,17 +1,41 @@
 """What may stand in the file. Kinds of cameras, rules, decoders and publishers bring their own tables."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from edge_agent import plugins
 from edge_agent.core.lines import DIRECTIONS, Direction, normal_along
 
 Label = Annotated[str, Field(min_length=1, max_length=64)]
-TopicLevel = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
+_TOPIC_LEVEL = r"[A-Za-z0-9_.:-]{1,64}"
+
+
+def _as_topic_level(text: str) -> str:
+    if not re.fullmatch(_TOPIC_LEVEL, text):
+        raise ValueError("must be 1 to 64 letters (a to z), digits and signs of _ . : -")
+    return text
+
+
+TopicLevel = Annotated[str, AfterValidator(_as_topic_level), Field(json_schema_extra={"pattern": f"^{_TOPIC_LEVEL}$"})]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Action = Literal["reject", "pass", "stop"]
+
+ID_TAKEN = "is the id of a camera above; each needs its own"
+ONE_PUBLISHER = "write either an [mqtt] or a [stdout] table: it says where verdicts go"
 
 
 class Table(BaseModel):
@@ -24,10 +48,10 @@ class DeviceConfig(Table):
     """Where in the plant the device stands: it makes the topic path."""
 
     id: TopicLevel = Field(description="Unique in the plant; also the MQTT client id.")
-    site: TopicLevel
-    area: TopicLevel
-    line: TopicLevel
-    cell: TopicLevel
+    site: TopicLevel = Field(description="The plant.")
+    area: TopicLevel = Field(description="The part of the plant.")
+    line: TopicLevel = Field(description="The production line.")
+    cell: TopicLevel = Field(description="The station on the line.")
 
 
 class HardwareConfig(Table):
@@ -49,13 +73,13 @@ class HardwareConfig(Table):
 class FrameTrigger(Table):
     """Every frame taken up is a part, for cameras that are triggered by hardware."""
 
-    kind: Literal["frame"] = "frame"
+    kind: Literal["frame"] = Field("frame", description="Every frame is a part.")
 
 
 class LineTrigger(Table):
     """A tracked part whose centre crosses the line is a part."""
 
-    kind: Literal["line"] = "line"
+    kind: Literal["line"] = Field("line", description="What crosses a line is a part.")
     parts: Annotated[tuple[Label, ...], Field(min_length=1, description="The labels that are parts.")]
     line: Annotated[
         tuple[tuple[Fraction, Fraction], tuple[Fraction, Fraction]],
@@ -113,10 +137,15 @@ class RecordsConfig(Table):
 class LogConfig(Table):
     """Logs go to standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
     format: Literal["auto", "console", "json", "journal"] = Field(
         "auto", description="`auto`: the journal under systemd, readable on a terminal, JSON otherwise."
     )
+
+
+def taken_ids(ids: Sequence[Any]) -> list[int]:
+    """The indices of the ids that stand further up already."""
+    return [index for index, camera_id in enumerate(ids) if isinstance(camera_id, str) and camera_id in ids[:index]]
 
 
 def _union(tables: dict[str, Any]) -> Any:
@@ -175,16 +204,18 @@ class AgentConfig(Table):
     @field_validator("cameras")
     @classmethod
     def _unique_ids(cls, cameras: tuple[CameraConfig, ...]) -> tuple[CameraConfig, ...]:
-        ids = [camera.id for camera in cameras]
-        twice = sorted({camera_id for camera_id in ids if ids.count(camera_id) > 1})
-        if twice:
-            raise ValueError(f"more than one camera has the id {', '.join(twice)}")
+        taken = [
+            InitErrorDetails(type=PydanticCustomError("id_taken", ID_TAKEN), loc=(index, "id"), input=cameras[index].id)
+            for index in taken_ids([camera.id for camera in cameras])
+        ]
+        if taken:
+            raise ValidationError.from_exception_data("cameras", taken)
         return cameras
 
     @model_validator(mode="after")
     def _one_publisher(self) -> "AgentConfig":
         if (self.mqtt is None) == (self.stdout is None):
-            raise ValueError("write either an [mqtt] or a [stdout] table: it says where verdicts go")
+            raise ValueError(ONE_PUBLISHER)
         return self
 
     @property

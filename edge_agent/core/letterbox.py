@@ -32,19 +32,16 @@ class Letterbox:
     ) -> "Letterbox":
         """The letterbox that the model was trained with.
 
-        `letterbox` rounds as Ultralytics' does (ratio = the smaller of both, sides rounded, odd padding to the right
-        and bottom), `letterbox_top_left` as Megvii's YOLOX does (sides cut to whole pixels, padding right and bottom).
+        The frame's sides are rounded to whole pixels; odd padding goes to the right and bottom, as Ultralytics does.
         """
         (frame_w, frame_h), (model_w, model_h) = frame_wh, model_wh
         if fit == "stretch":
             return Letterbox(frame_w, frame_h, model_w, model_h, model_w, model_h, 0, 0)
         ratio = min(model_w / frame_w, model_h / frame_h)
-        if fit == "letterbox_top_left":
-            inner_w, inner_h = max(1, int(frame_w * ratio)), max(1, int(frame_h * ratio))
-            return Letterbox(frame_w, frame_h, model_w, model_h, inner_w, inner_h, 0, 0)
         inner_w, inner_h = max(1, round(frame_w * ratio)), max(1, round(frame_h * ratio))
-        left = round((model_w - inner_w) / 2 - 0.1)
-        top = round((model_h - inner_h) / 2 - 0.1)
+        left = top = 0
+        if fit == "letterbox":
+            left, top = round((model_w - inner_w) / 2 - 0.1), round((model_h - inner_h) / 2 - 0.1)
         return Letterbox(frame_w, frame_h, model_w, model_h, inner_w, inner_h, left, top)
 
     def to_model(self, boxes: FloatArray) -> FloatArray:

@@ -70,6 +70,15 @@ class Decoder(Protocol):
         """How the model wants its picture."""
         ...
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """A name for every class it can give."""
+        ...
+
+    def check(self, outputs: Sequence[Array]) -> None:
+        """Looks at what a warm-up run gave: raises `ModelError` where it is not what this decoder expects."""
+        ...
+
     def __call__(self, outputs: Sequence[Array], letterbox: Letterbox) -> Detections:
         """Detections in frame pixels, best first, clipped to the frame; NaN and infinite rows are left out."""
         ...

@@ -183,8 +183,8 @@ class Wire:
     def close(self) -> None:
         """For paho, which closes under the feet of threads that still use the descriptor: does nothing."""
 
-    def finish(self, until_s: float) -> None:
-        """Ends our half of the stream and waits until the other side has read it all and ended its own.
+    def finish(self, until_s: float) -> bool:
+        """Ends our half of the stream and waits until the other side has read it all and ended its own: whether it has.
 
         Closing at once would answer its last acknowledgements with a reset, which may overtake our last messages.
         """
@@ -192,12 +192,13 @@ class Wire:
             self._sock.shutdown(socket.SHUT_WR)
             while (left_s := until_s - time.monotonic()) > 0 and _ready(self, select.POLLIN, left_s):
                 if not self._sock.recv(READ_BYTES):
-                    return
+                    return True
         except OSError:
-            return
+            return False
+        return False
 
     def release(self, *, reset: bool) -> None:
-        """Closes the socket; with `reset` what lies in the kernel's buffers is thrown away and the broker told."""
+        """Closes the socket; with `reset` what lies in our kernel's buffers is thrown away, never to arrive late."""
         if reset and self._sock.fileno() >= 0:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._sock.close()
@@ -290,12 +291,10 @@ class MqttPublisher:
                 timeout_s = 0
             events = select.POLLIN | (select.POLLOUT if self._client.want_write() else 0)
             self._polling = not self._closed
-        # a quarter of the keepalive, so that its timers are looked at in time
-        got = (
-            _ready(self._wire, events, min(timeout_s, self._config.keepalive_s / 4), self._wake_r)
-            if self._polling
-            else 0
-        )
+        got = 0
+        if self._polling:
+            timeout_s = min(timeout_s, self._config.keepalive_s / 4)  # the keepalive's timers are looked at in between
+            got = _ready(self._wire, events, timeout_s, self._wake_r)
         if got & GONE and not self._wire.encrypted:  # OpenSSL does not bear reading beside writing
             self._wire.read_ahead()
         with self._lock:
@@ -310,17 +309,19 @@ class MqttPublisher:
             return receipts
 
     def close(self, *, abort: bool = False) -> None:
-        """Writes what is left and says goodbye, or cuts the connection: the broker sends the will then."""
+        """Writes what is left and says goodbye, or cuts the connection: then the broker sends the will.
+
+        A broker that has not read everything within a second is cut off too.
+        """
         with self._lock:
             if self._closed:
                 return
             clean = self._lost is None and not abort
             self._lost = self._lost or f"{self._name}: the connection was closed here"
         if clean:
-            self._say_goodbye(time.monotonic() + GOODBYE_S)
+            self._clean = self._say_goodbye(time.monotonic() + GOODBYE_S)
         with self._lock:
             self._closed = True
-            self._clean = clean
             if self._polling:
                 self._wake()  # the last one out closes: a descriptor in use must not become someone else's
             else:
@@ -378,14 +379,14 @@ class MqttPublisher:
             why = f"the connection broke: {reason}"
         self._lost = f"{self._name}: {why}"
 
-    def _say_goodbye(self, until_s: float) -> None:
+    def _say_goodbye(self, until_s: float) -> bool:
         with self._lock:
             self._client.disconnect()  # goes behind what is still to be written
         while self._client.socket() is not None and (left_s := until_s - time.monotonic()) > 0:
             _ready(self._wire, select.POLLOUT, left_s)
             with self._lock:
                 self._client.loop_write()
-        self._wire.finish(until_s)
+        return self._wire.finish(until_s)
 
     def _wake(self) -> None:
         if self._wake_w.fileno() >= 0:

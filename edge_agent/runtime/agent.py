@@ -24,7 +24,7 @@ from edge_agent.runtime.timer import Timer
 log = structlog.get_logger()
 ROUND_S = 0.2
 HEALTH_S = 10.0
-STUCK_S = 10.0
+STUCK_S = 20.0  # a camera driver may block for ten on purpose
 Wish = Literal["stop", "reload"]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from edge_agent.core.datatypes import InputFormat, ModelSpec, Quantisation, TensorSpec
 from edge_agent.core.letterbox import Letterbox
@@ -60,9 +61,8 @@ def _engine(name: str):
 
 class _Tflite:
     def __init__(self, path: Path) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
-        self._interpreter = Interpreter(str(path), num_threads=2)
+        litert = pytest.importorskip("ai_edge_litert.interpreter")
+        self._interpreter = litert.Interpreter(str(path), num_threads=2)
         self._interpreter.allocate_tensors()
         self.inputs = [_litert_spec(detail) for detail in self._interpreter.get_input_details()]
         self.outputs = [_litert_spec(detail) for detail in self._interpreter.get_output_details()]
@@ -76,8 +76,7 @@ class _Tflite:
 
 class _Onnx:
     def __init__(self, path: Path) -> None:
-        import onnxruntime
-
+        onnxruntime = pytest.importorskip("onnxruntime")
         self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         self.inputs = [_onnx_spec(value) for value in self._session.get_inputs()]
         self.outputs = [_onnx_spec(value) for value in self._session.get_outputs()]

@@ -268,7 +268,7 @@ def test_a_given_setting_wins_over_what_was_found_out():
 
 
 def test_labels_that_do_not_fit_the_classes_are_refused_with_both_numbers():
-    with pytest.raises(ModelError, match="there are 2 labels, but the output output0 .* has 3 classes"):
+    with pytest.raises(ModelError, match=r"there are 2 labels, but the output output0 .* has 3 classes"):
         create(Config(), spec((1, 7, CELLS), labels=("a", "b")), CONF)
 
 

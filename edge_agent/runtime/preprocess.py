@@ -1,0 +1,209 @@
+"""From a camera's picture to the model's input, in the engine's own memory.
+
+Each of the 256 pixel values has its target value in a table that is computed once in double precision, so that the
+result is exactly rounded; where a cheaper operation gives the same 256 values, that is used. Only the inner region is
+written per picture: the padding around it is written when the geometry changes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edge_agent.core.datatypes import Array, BoundTensor, Image, InputFormat, TensorSpec
+from edge_agent.core.heads import input_wh, is_planar
+from edge_agent.core.letterbox import Letterbox
+from edge_agent.errors import ModelError
+
+_DTYPES = (np.float32, np.float16, np.uint8, np.int8)
+_CHANNELS = 3
+_PIXELS = np.arange(256, dtype=np.uint8)
+_SIGN = np.uint8(0x80)
+
+_Convert = Callable[[Array, Array], None]
+"""From pixels, uint8, to what stands for them in the model's input, an array of the same shape."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """What is converted at once: all channels where they lie together, else one. `pixels` may be `out` itself."""
+
+    pixels: Array
+    out: Array
+    convert: _Convert
+
+
+class Preprocessor:
+    """Writes pictures into a model's input: `(1, H, W, 3)` or `(1, 3, H, W)`; float32, float16, uint8 or int8.
+
+    Resizes with INTER_LINEAR, as Ultralytics does. Nobody else may write into that input, the engine neither.
+
+    Raises:
+        ModelError: the input cannot take a picture in that format.
+    """
+
+    def __init__(self, input: BoundTensor, fmt: InputFormat) -> None:  # noqa: A002 - the word that the port uses
+        self._model_wh, self._planar = _geometry(input.spec)
+        self._fmt = fmt
+        self._table = _as_opencv_knows_it(_table(input.spec, fmt))
+        self._memory = _as_opencv_knows_it(input.array)
+        self._converts = _converts(self._table, planar=self._planar)
+        self._scratch = np.empty((2, self._model_wh[0] * self._model_wh[1] * _CHANNELS), np.uint8)
+        self._letterbox: Letterbox | None = None
+        self._resized: Array = self._scratch
+        self._parts: list[_Part] = []
+
+    def prepare(self, image: Image) -> Letterbox:
+        """Puts a picture, `(H, W, 3) uint8` BGR, into the model's input and says where it lies there."""
+        frame_wh = image.shape[1], image.shape[0]
+        letterbox = self._letterbox
+        if letterbox is None or (letterbox.frame_w, letterbox.frame_h) != frame_wh:
+            letterbox = self._change_geometry(frame_wh)
+        inner_wh = letterbox.inner_w, letterbox.inner_h
+        bgr: Array = image
+        if frame_wh != inner_wh:
+            cv2.resize(image, inner_wh, dst=self._resized, interpolation=cv2.INTER_LINEAR)
+            bgr = self._resized
+        self._order(bgr)
+        for part in self._parts:
+            part.convert(part.pixels, part.out)
+        return letterbox
+
+    def _order(self, bgr: Array) -> None:
+        pixels = [part.pixels for part in self._parts]
+        if self._planar:
+            cv2.split(bgr, pixels[::-1] if self._fmt.channels == "rgb" else pixels)
+        elif self._fmt.channels == "rgb":
+            cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=pixels[0])
+        elif bgr is not pixels[0]:
+            np.copyto(pixels[0], bgr)
+
+    def _change_geometry(self, frame_wh: tuple[int, int]) -> Letterbox:
+        old, new = self._letterbox, Letterbox.fit(frame_wh, self._model_wh, self._fmt.fit)
+        if old is None or _inside(old) != _inside(new):
+            self._pad(*_inside(new))
+            self._lay_out(*_inside(new))
+        self._letterbox = new
+        return new
+
+    def _pad(self, top: int, bottom: int, left: int, right: int) -> None:
+        """All around the inner region, by rows of W * 3 numbers, or of W in each plane: those numpy fills fast."""
+        width, height = self._model_wh
+        depth = 1 if self._planar else _CHANNELS
+        rows = self._memory.reshape(_CHANNELS // depth, height, width * depth)
+        padding = np.tile(self._table[:, self._fmt.pad_value].reshape(-1, 1, depth), (1, 1, width))
+        rows[:, :top] = rows[:, bottom:] = padding
+        rows[:, top:bottom, : left * depth] = padding[..., : left * depth]
+        rows[:, top:bottom, right * depth :] = padding[..., right * depth :]
+
+    def _lay_out(self, top: int, bottom: int, left: int, right: int) -> None:
+        """Where the inner region is resized into, put in order in, and converted into."""
+        height, width = bottom - top, right - left
+        resized, ordered = (buffer[: height * width * _CHANNELS] for buffer in self._scratch)
+        if self._planar:
+            outs = [plane[top:bottom, left:right] for plane in self._memory[0]]
+            spare = list(ordered.reshape(_CHANNELS, height, width))
+        else:
+            outs = [self._memory[0, top:bottom, left:right]]
+            spare = [ordered.reshape(height, width, _CHANNELS)]
+        self._parts = [
+            _Part(out if convert in (_keep, _flip_sign) else own, out, convert)
+            for out, own, convert in zip(outs, spare, self._converts, strict=True)
+        ]
+        in_order = not self._planar and self._fmt.channels == "bgr"
+        self._resized = self._parts[0].pixels if in_order else resized.reshape(height, width, _CHANNELS)
+
+
+def _geometry(spec: TensorSpec) -> tuple[tuple[int, int], bool]:
+    wh, planar = input_wh(spec), bool(is_planar(spec))
+    if wh is None or spec.shape[1 if planar else 3] != _CHANNELS:
+        raise ModelError(
+            f"the input {spec} does not take a picture; it must be [1, H, W, 3] or [1, 3, H, W] with a fixed size"
+        )
+    if spec.shape[0] != 1:
+        raise ModelError(f"the input {spec} takes {spec.shape[0]} pictures at a time; export the model with batch=1")
+    if spec.dtype not in _DTYPES:
+        raise ModelError(f"the input {spec} takes neither float32, float16, uint8 nor int8; export the model so")
+    return wh, planar
+
+
+def _inside(letterbox: Letterbox) -> tuple[int, int, int, int]:
+    """Top, bottom, left and right of the inner region."""
+    top, left = letterbox.pad_top, letterbox.pad_left
+    return top, top + letterbox.inner_h, left, left + letterbox.inner_w
+
+
+def _table(spec: TensorSpec, fmt: InputFormat) -> Array:
+    """`(3, 256)` of the input's dtype: for each channel, in the model's order, what stands for each pixel value."""
+    mean, std = (np.array(values, np.float64).reshape(_CHANNELS, 1) for values in (fmt.mean, fmt.std))
+    real = (_PIXELS * np.float64(fmt.scale) - mean) / std
+    if spec.dtype.kind == "f":
+        floats: Array = real.astype(spec.dtype)
+        return floats
+    info = np.iinfo(spec.dtype)
+    scale, zero_point = (spec.quant.scale, spec.quant.zero_point) if spec.quant else (1.0, 0)
+    table: Array = np.clip(np.rint(real / scale) + zero_point, info.min, info.max).astype(spec.dtype)
+    if (table[:, :-1] == table[:, 1:]).mean() > 0.9:  # noqa: PLR2004 - fewer than about 26 of the 256 values are left
+        raise ModelError(
+            f"the input {spec} cannot hold pictures whose values go from {real.min():g} to {real.max():g}: "
+            "its quantisation is wrong or missing; export the model again, or with a float input"
+        )
+    return table
+
+
+def _as_opencv_knows_it(array: Array) -> Array:
+    """A view of the same bits in a type that OpenCV can look up and numpy need not convert."""
+    same_bits: dict[Any, Any] = {np.dtype(np.int8): np.uint8, np.dtype(np.float16): np.uint16}
+    view: Array = array.view(same_bits.get(array.dtype, array.dtype))
+    return view
+
+
+def _converts(table: Array, *, planar: bool) -> list[_Convert]:
+    """For each plane; or the one for all channels together."""
+    if planar:
+        return [_convert(row) for row in table]
+    if (table == table[0]).all():
+        return [_convert(table[0])]
+    return [partial(_look_up, np.ascontiguousarray(table.T).reshape(1, 256, _CHANNELS))]
+
+
+def _convert(row: Array) -> _Convert:
+    """The cheapest operation that gives the 256 values of `row`."""
+    if row.dtype == np.uint8:
+        if np.array_equal(row, _PIXELS):
+            return _keep
+        if np.array_equal(row, _PIXELS ^ _SIGN):
+            return _flip_sign
+    if row.dtype == np.float32 and row[255] != 0:
+        if np.array_equal(row, _PIXELS):
+            return _copy
+        for operation, factor in ((np.divide, 255 / float(row[255])), (np.multiply, float(row[255]) / 255)):
+            if np.array_equal(operation(_PIXELS.astype(np.float32), np.float32(factor)), row):
+                return partial(_scale, operation, np.float32(factor))
+    return partial(_look_up, row)
+
+
+def _keep(pixels: Array, out: Array) -> None:
+    """The pixels are the numbers, and are there already."""
+
+
+def _flip_sign(pixels: Array, out: Array) -> None:
+    """The pixels are there already; q = pixel - 128, as int8."""
+    np.bitwise_xor(pixels, _SIGN, out=out)
+
+
+def _copy(pixels: Array, out: Array) -> None:
+    np.copyto(out, pixels)
+
+
+def _scale(operation: np.ufunc, factor: np.float32, pixels: Array, out: Array) -> None:
+    """In two passes: numpy would convert and calculate in small pieces otherwise, which is slower."""
+    np.copyto(out, pixels)
+    operation(out, factor, out=out)
+
+
+def _look_up(table: Array, pixels: Array, out: Array) -> None:
+    cv2.LUT(pixels, table, dst=out)

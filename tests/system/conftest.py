@@ -1,0 +1,17 @@
+"""A broker and a listener for every test of the real process."""
+
+import pytest
+
+from tests.brokers import Listener, running_broker
+
+
+@pytest.fixture
+def broker(tmp_path):
+    with running_broker(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def listener(broker):
+    with Listener(broker.port, "factory/#") as listening:
+        yield listening

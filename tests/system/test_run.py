@@ -1,0 +1,242 @@
+"""The whole line: a real process, a real model, real photos, a real broker."""
+
+import signal
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_agent.wire.messages import MESSAGES
+from tests.brokers import Listener
+from tests.fixtures import REPO, needs_shared
+from tests.system.agents import IMAGES, MODELS, ROOT, config_text, replay, running_agent
+
+pytestmark = pytest.mark.system
+NMS_MODEL = MODELS / "yolov8n_320_int8_nms.tflite"
+RELAXED = "deadline_ms = 2000\nvalid_ms = 4000"
+YOLOX = f'labels = "{REPO}/examples/models/yolox_nano_416_coco.txt"'
+
+
+def is_state(*states):
+    return lambda heard: heard.topic == f"{ROOT}/state" and heard.json["state"] in states
+
+
+def is_verdict(camera="top"):
+    return lambda heard: heard.topic == f"{ROOT}/verdict/{camera}"
+
+
+def assert_no_gap(heard):
+    assert [message.json["seq"] for message in heard] == list(range(1, len(heard) + 1))
+
+
+@needs_shared
+def test_every_frame_gets_one_verdict_without_a_gap(tmp_path, broker, listener):
+    config = config_text(model=NMS_MODEL, cameras=replay(IMAGES), port=broker.port, verdict=RELAXED)
+    with running_agent(tmp_path, config) as agent:
+        verdicts = listener.wait_for_count(is_verdict(), 10, timeout=30)
+        results = listener.wait_for_count(lambda heard: heard.topic == f"{ROOT}/result/top", 10)
+        agent.send(signal.SIGTERM)
+        assert agent.ended() == 0
+    assert_no_gap(verdicts)
+    assert_no_gap(results)
+    assert len({message.json["part_id"] for message in verdicts}) == len(verdicts)
+    assert [r.json["verdict_seq"] for r in results] == [v.json["seq"] for v in verdicts[: len(results)]]
+    assert all(not message.retain and message.qos == 1 and message.expiry_s <= 4 for message in verdicts)
+    assert all(len(message.payload) < 1024 for message in verdicts)
+    assert {r.json["frame"]["source"] for r in results} == {path.name for path in IMAGES.iterdir()}
+    assert any(found["label"] == "person" for r in results for found in r.json["detections"])
+
+
+@needs_shared
+def test_every_message_fits_its_model(tmp_path, broker, listener):
+    config = config_text(model=NMS_MODEL, cameras=replay(IMAGES), port=broker.port, verdict=RELAXED)
+    with running_agent(tmp_path, config) as agent:
+        listener.wait_for(lambda heard: heard.topic == f"{ROOT}/health", timeout=20)
+        listener.wait_for_count(is_verdict(), 3)
+        agent.send(signal.SIGTERM)
+        agent.ended()
+    listener.wait_for(is_state("offline"))
+    kinds = set()
+    for heard in listener.heard:
+        name = heard.topic.removeprefix(f"{ROOT}/").split("/")[0]
+        MESSAGES[name].model_validate(heard.json)
+        kinds.add(name)
+    assert kinds >= {"state", "birth", "heartbeat", "verdict", "result", "health"}
+
+
+@needs_shared
+def test_state_goes_from_starting_to_running_to_offline_on_sigterm(tmp_path, broker, listener):
+    config = config_text(model=NMS_MODEL, cameras=replay(IMAGES), port=broker.port, verdict=RELAXED)
+    with running_agent(tmp_path, config) as agent:
+        listener.wait_for(is_state("running"), timeout=20)
+        beats = listener.wait_for_count(lambda heard: heard.topic == f"{ROOT}/heartbeat", 4)
+        birth = listener.wait_for(lambda heard: heard.topic == f"{ROOT}/birth" and heard.json["engine"])
+        asked_at = time.monotonic()
+        agent.send(signal.SIGTERM)
+        assert agent.ended() == 0
+        assert time.monotonic() - asked_at < 5
+    states = [heard.json["state"] for heard in listener.on("/state")]
+    assert states[0] == "starting"
+    assert states[-1] == "offline"
+    assert listener.on("/state")[-1].json["reasons"] == ["stopping"]
+    assert birth.json["engine"]["backend"] == "tflite"
+    assert birth.json["model"]["name"] == "yolov8n_320_int8_nms"
+    assert f"{ROOT}/verdict/top" in birth.json["topics"]
+    assert all(beat.qos == 0 and not beat.retain for beat in beats)
+    with Listener(broker.port, f"{ROOT}/#") as late:
+        assert late.wait_for(is_state("offline")).retain
+
+
+@needs_shared
+def test_kill_9_leaves_the_will(tmp_path, broker, listener):
+    config = config_text(model=NMS_MODEL, cameras=replay(IMAGES), port=broker.port, verdict=RELAXED)
+    with running_agent(tmp_path, config) as agent:
+        listener.wait_for(is_state("running"), timeout=20)
+        agent.send(signal.SIGKILL)
+        will = listener.wait_for(is_state("offline"), timeout=2)
+    assert will.json["reasons"] == ["connection_lost"]
+
+
+@needs_shared
+def test_two_cameras_share_the_engine(tmp_path, broker, listener):
+    cameras = replay(IMAGES) + replay(IMAGES / "bus.jpg", camera="side")
+    config = config_text(model=NMS_MODEL, cameras=cameras, port=broker.port, verdict=RELAXED)
+    with running_agent(tmp_path, config):
+        tops = listener.wait_for_count(is_verdict("top"), 8, timeout=30)
+        sides = listener.wait_for_count(is_verdict("side"), 8)
+    assert_no_gap(tops)
+    assert_no_gap(sides)
+    assert abs(len(listener.on("verdict/top")) - len(listener.on("verdict/side"))) <= 3
+
+
+def test_the_example_passes_one_photo_and_rejects_the_other(tmp_path, broker, listener):
+    text = (REPO / "examples" / "photos.toml").read_text().replace("port = 1883", f"port = {broker.port}")
+    for name in ("models/", "photos"):
+        text = text.replace(f'"{name}', f'"{REPO}/examples/{name}')
+    with running_agent(tmp_path, text) as agent:
+        assert agent.ended(30) == 0
+    verdicts = [heard.json for heard in listener.on("verdict/top")]
+    results = {heard.json["frame"]["source"]: heard.json["verdict"] for heard in listener.on("result/top")}
+    assert results == {"cat_720p.jpg": "pass", "kite_and_cold.jpg": "reject"}
+    assert [verdict["verdict"] for verdict in verdicts] == ["pass", "reject"]
+    assert verdicts[1]["reasons"][0]["label"] == "person"
+    assert listener.on("/state")[-1].json["state"] == "offline"
+
+
+def moving_cat(folder, positions):
+    """A photo of a cat that travels over a grey belt: one picture per position of its left edge."""
+    photo = cv2.imread(str(REPO / "examples" / "photos" / "cat_720p.jpg"))
+    cat = cv2.resize(photo[60:500, 400:900], (300, 264))
+    folder.mkdir()
+    for number, left in enumerate(positions):
+        belt = np.full((480, 960, 3), 114, np.uint8)
+        belt[100:364, left : left + 300] = cat
+        cv2.imwrite(str(folder / f"{number:03d}.png"), belt)
+    return folder
+
+
+ACROSS = range(20, 650, 30)
+BACK = [*range(20, 260, 30), *range(240, 10, -30)]
+
+
+@pytest.mark.parametrize(
+    ("positions", "direction", "count"),
+    [
+        (ACROSS, "right", 1),
+        (ACROSS, "left", 0),
+        (ACROSS, "any", 1),
+        (reversed(ACROSS), "left", 1),
+        (reversed(ACROSS), "right", 0),
+        (BACK, "right", 0),
+        ([*ACROSS, *ACROSS], "right", 2),
+    ],
+    ids=["right", "not-left", "any", "left", "not-right", "turns-back", "two-parts"],
+)
+def test_a_part_that_crosses_the_line_gets_one_verdict(tmp_path, broker, listener, positions, direction, count):
+    source = moving_cat(tmp_path / "belt", list(positions))
+    trigger = f'kind = "line"\n  parts = ["cat"]\n  line = [[0.5, 0.0], [0.5, 1.0]]\n  direction = "{direction}"'
+    cameras = replay(source, fps=20, loop=False, trigger=trigger)
+    model = REPO / "examples" / "models" / "yolox_nano_416_coco.onnx"
+    config = config_text(model=model, cameras=cameras, port=broker.port, verdict=RELAXED, more=YOLOX)
+    with running_agent(tmp_path, config) as agent:
+        assert agent.ended(30) == 0
+    listener.wait_for(is_state("offline"))
+    results = [heard.json for heard in listener.on("result/top")]
+    assert len(listener.on("verdict/top")) == len(results) == count
+    assert all(result["verdict"] == "pass" and result["frames"] >= 3 for result in results)
+
+
+def test_sighup_takes_new_thresholds_and_refuses_the_rest(tmp_path, broker, listener):
+    model = REPO / "examples" / "models" / "yolox_nano_416_coco.onnx"
+    rule = '  [[cameras.rules]]\n  kind = "defect"\n  reject = ["cat"]\n  min_score = 0.99\n  unsure_score = 0.99\n'
+    cameras = replay(REPO / "examples" / "photos" / "cat_720p.jpg") + rule
+    config = config_text(model=model, cameras=cameras, port=broker.port, verdict=RELAXED, more=YOLOX)
+    with running_agent(tmp_path, config) as agent:
+        before = listener.wait_for(is_verdict(), timeout=20)
+        assert before.json["verdict"] == "pass"
+        agent.config.write_text(
+            config.replace("min_score = 0.99\n  unsure_score = 0.99", "min_score = 0.3\n  unsure_score = 0.3")
+        )
+        agent.send(signal.SIGHUP)
+        rejected = listener.wait_for(lambda heard: is_verdict()(heard) and heard.json["verdict"] == "reject")
+        assert rejected.json["config_sha256"] != before.json["config_sha256"]
+        agent.config.write_text(config.replace("fps = 5", "fps = 6"))
+        agent.send(signal.SIGHUP)
+        refused = listener.wait_for(
+            lambda heard: heard.topic == f"{ROOT}/event" and heard.json["code"] == "reload_refused"
+        )
+        assert "cameras.0.fps" in refused.json["message"]
+        agent.config.write_text("not toml")
+        agent.send(signal.SIGHUP)
+        listener.wait_for_count(
+            lambda heard: heard.topic == f"{ROOT}/event" and heard.json["code"] == "reload_refused", 2
+        )
+        count = len(listener.on("verdict/top"))
+        listener.wait_for_count(is_verdict(), count + 2)
+
+
+def test_a_broker_that_is_away_costs_verdicts_that_are_counted_and_no_results(tmp_path, broker, listener):
+    model = REPO / "examples" / "models" / "yolox_nano_416_coco.onnx"
+    cameras = replay(REPO / "examples" / "photos", fps=10)
+    config = config_text(
+        model=model, cameras=cameras, port=broker.port, verdict="deadline_ms = 300\nvalid_ms = 600", more=YOLOX
+    )
+    with running_agent(tmp_path, config):
+        listener.wait_for_count(is_verdict(), 3, timeout=20)
+        broker.kill()
+        time.sleep(1.5)
+        broker.start()
+        event = listener.wait_for(
+            lambda heard: heard.topic == f"{ROOT}/event" and heard.json["code"] == "verdicts_unsent", timeout=20
+        )
+        span = event.json["data"]
+        listener.wait_for(lambda heard: is_verdict()(heard) and heard.json["seq"] > span["last_seq"] + 3)
+        listener.wait_for(
+            lambda heard: heard.topic == f"{ROOT}/result/top" and heard.json["verdict_seq"] > span["last_seq"]
+        )
+    heard_seqs = {heard.json["seq"] for heard in listener.on("verdict/top")}
+    result_seqs = {heard.json["seq"] for heard in listener.on("result/top")}
+    missing = set(range(1, max(heard_seqs) + 1)) - heard_seqs
+    reported = sum(
+        heard.json["data"]["count"] for heard in listener.on("/event") if heard.json["code"] == "verdicts_unsent"
+    )
+    assert len(missing) <= reported
+    assert result_seqs == set(range(1, max(result_seqs) + 1))
+
+
+def test_a_wrong_configuration_ends_with_78_and_says_every_problem(tmp_path):
+    with running_agent(tmp_path, "[device]\nid = 'a b'\n[modle]\n") as agent:
+        assert agent.ended() == 78
+        assert "agent.toml:2: device.id" in agent.log()
+        assert "did you mean 'model'" in agent.log()
+
+
+def test_a_second_agent_on_the_same_configuration_is_refused(tmp_path, broker, listener):
+    model = REPO / "examples" / "models" / "yolox_nano_416_coco.onnx"
+    config = config_text(model=model, cameras=replay(REPO / "examples" / "photos"), port=broker.port, more=YOLOX)
+    with running_agent(tmp_path, config):
+        listener.wait_for(is_state("starting", "ready", "running", "degraded"), timeout=20)
+        with running_agent(tmp_path, config) as second:
+            assert second.ended() == 1
+            assert "another edge-agent runs this configuration" in second.log()
