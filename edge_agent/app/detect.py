@@ -33,12 +33,11 @@ def detect_all(request: Request, sources: list[Path]) -> Iterator[dict[str, Any]
     """A record per frame of every source, in their order.
 
     Raises:
-        ModelError: the model cannot be used.
+        ConfigError: the model cannot be used, or a source is neither picture, folder nor video.
         UsageError: a source cannot be read.
     """
     for source in sources:
-        if not source.exists():
-            raise UsageError(f"{source}: there is no such file or folder")
+        replay.verify(replay.Config(source=source))
     profile = choose(probe.detect(), load_all()).profile
     order = profile.backends if profile else ()
     wanted = EngineRequest(

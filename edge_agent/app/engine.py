@@ -63,6 +63,8 @@ def open_engine(request: EngineRequest) -> Engine:
 def choose_backend(file: bare.ModelFile, wanted: str, order: Sequence[str]) -> tuple[str, str]:
     """The backend for the file, and why in words: the wanted one, or the first of the order that can run it here."""
     known = plugins.kinds("backends")
+    if wanted not in ("auto", *known):
+        raise UnavailableError(f"there is no engine {wanted!r} here; there are {', '.join(known)}")
     if wanted != "auto":
         problem = _cannot_run(wanted, file)
         if problem:

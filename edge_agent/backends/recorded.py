@@ -21,6 +21,9 @@ from edge_agent.errors import ModelError
 SUFFIXES: tuple[str, ...] = (".npz",)
 
 _CALLS_MOST = 100_000
+_DAMAGED = (
+    OSError, ValueError, TypeError, KeyError, EOFError, AttributeError, MemoryError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 class Config(BaseModel):
@@ -84,7 +87,7 @@ class RecordedBackend:
     """See `Backend`. `close` may be called from any thread and ends a call that hangs, which then returns."""
 
     def __init__(self, config: Config) -> None:
-        header, self._calls = _load(config.path)
+        header, self.inputs, self._calls = _load(config.path)
         self._header = header
         self.runtime = f"recording of {header.calls} call{'s' if header.calls > 1 else ''}"
         self.metadata: Mapping[str, Any] = header.metadata
@@ -158,11 +161,12 @@ def _tensor(spec: TensorSpec) -> Tensor:
     return Tensor(name=spec.name, shape=spec.shape, dtype=spec.dtype.str, quant=quant)
 
 
-def _load(path: Path) -> tuple[Header, list[list[Array]]]:
+def _load(path: Path) -> tuple[Header, Sequence[BoundTensor], list[list[Array]]]:
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             header = Header.model_validate_json(stored["header"].tobytes())
             calls = [[stored[f"{i}/{k}"] for k in range(len(header.outputs))] for i in range(header.calls)]
+        inputs = tuple(BoundTensor(tensor.spec(), np.zeros(tensor.shape, tensor.dtype)) for tensor in header.inputs)
         for call in calls:
             for tensor, array in zip(header.outputs, call, strict=True):
                 _check(tensor.spec(), array)
@@ -184,7 +188,7 @@ def _load(path: Path) -> tuple[Header, list[list[Array]]]:
         zlib.error,
     ) as error:
         raise ModelError(f"{path}: is not a recording, or is damaged: {error}; record it again") from error
-    return header, calls
+    return header, inputs, calls
 
 
 def _check(spec: TensorSpec, array: Array) -> None:

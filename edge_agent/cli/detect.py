@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from edge_agent.errors import ConfigError, UsageError
+
 EPILOG = "Example: edge-agent detect --model yolo11n.tflite --annotate out photos/"
 
 
@@ -28,8 +30,11 @@ def detect(  # noqa: PLR0913 - a command's options
 
     logs.configure("warning")
     request = Request(model, backend, labels, threads, Thresholds(conf, iou), annotate)
-    for found in detect_all(request, sources):
-        typer.echo(json.dumps(found) if as_json else _in_words(found))
+    try:
+        for found in detect_all(request, sources):
+            typer.echo(json.dumps(found) if as_json else _in_words(found))
+    except ConfigError as error:  # there is no configuration here: what is wrong is what the command was given
+        raise UsageError(str(error)) from None
 
 
 def _in_words(found: dict[str, Any]) -> str:

@@ -55,7 +55,12 @@ class Tracker:
     _next_id: int = 1
 
     def update(self, detections: Detections, captured_ns: int) -> tuple[list[Track], list[int]]:
-        """One frame. Returns the tracks seen in it, and the ids of those given up."""
+        """One frame. Returns the tracks seen in it, and the ids of those given up.
+
+        The order of the detections does not matter: they are sorted by place, so that of equally good pairs always the
+        same one wins.
+        """
+        detections = detections[np.lexsort(detections.boxes.T)]
         pairs = self._match(detections, captured_ns)
         for track_index, detection_index in pairs:
             _move(self._tracks[track_index], detections, detection_index, captured_ns)

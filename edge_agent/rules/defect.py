@@ -56,7 +56,9 @@ class DefectRule:
                 self._frames_seen[label] = self._frames_seen.get(label, 0) + 1
 
     def decide(self) -> Decision:
-        """Reject on a sure defect, unknown on an unsure one."""
+        """Reject on a sure defect, unknown on an unsure one, or where nobody looked."""
+        if not self._frames:
+            return Decision.unknown("no_frame")
         needed = min(self._config.min_frames, self._frames)
         sure = [label for label, frames in self._frames_seen.items() if frames >= needed]
         if sure:

@@ -32,26 +32,30 @@ def create(config: Config) -> Rule:
 
 
 class PresenceRule:
-    """Keeps the best score of each required label."""
+    """Keeps the best score of each required label; None for one that was never seen."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._best = dict.fromkeys(config.require, 0.0)
+        self._frames = 0
+        self._best: dict[str, float | None] = dict.fromkeys(config.require)
 
     def update(self, seen: Observation) -> None:
         """One more frame of the part."""
+        self._frames += 1
         for label, score in seen.found:
-            if score > self._best.get(label, 1.0):
-                self._best[label] = score
+            if label in self._best:
+                self._best[label] = max(score, self._best[label] or 0.0)
 
     def decide(self) -> Decision:
-        """Reject what is missing; one frame that shows it is enough."""
+        """Reject what is missing; one frame that shows it is enough. Unknown where nobody looked."""
+        if not self._frames:
+            return Decision.unknown("no_frame")
         return combine([self._judge(label, score) for label, score in self._best.items()])
 
-    def _judge(self, label: str, score: float) -> Decision:
+    def _judge(self, label: str, score: float | None) -> Decision:
         config = self._config
-        if score >= config.min_score:
+        if score is not None and score >= config.min_score:
             return Decision("pass")
-        if score >= config.unsure_score:
+        if score is not None and score >= config.unsure_score:
             return Decision("unknown", (Reason(config.name, label, score, "low_confidence"),))
         return Decision("reject", (Reason(config.name, label, score),))

@@ -114,7 +114,9 @@ class LineInspector:
     def _gather(self, tracks: list[Track], others: Detections) -> None:
         owners = owners_of(others.boxes, tracks)
         for index, track in enumerate(tracks):
-            dossier = self._dossiers.setdefault(track.id, Dossier(self.rules))
+            if track.id not in self._dossiers:
+                self._dossiers[track.id] = Dossier(self.rules)
+            dossier = self._dossiers[track.id]
             if dossier is not None:
                 on_it = _observation(others[owners == index], self._labels)
                 dossier.add(Observation(((self._labels[track.class_id], track.score), *on_it.found)))

@@ -1,0 +1,85 @@
+"""`edge-agent detect` on real models and photos, against what others find in them."""
+
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_agent.core.datatypes import Detections
+from tests.decoders.expectations import assert_as_expected, pictures
+from tests.fixtures import REPO, needs_shared
+from tests.system.agents import IMAGES, MODELS
+
+pytestmark = pytest.mark.system
+YOLOX = REPO / "examples" / "models" / "yolox_nano_416_coco.onnx"
+LABELS = YOLOX.with_suffix(".txt")
+CASES = {(file, model) for file in ("yolo_expected.json", "yolox_expected.json") for model, _ in pictures(file)}
+
+
+def detect(*words):
+    return subprocess.run(
+        [sys.executable, "-m", "edge_agent", "detect", *map(str, words)], capture_output=True, text=True, check=False
+    )
+
+
+@needs_shared
+@pytest.mark.parametrize(("file", "model"), sorted(CASES), ids=str)
+def test_detections_are_those_of_the_reference(file, model):
+    names = [picture for of, picture in pictures(file) if of == model]
+    labels = ["--labels", MODELS / "yolox_nano_416_coco.txt"] if model.endswith(".onnx") else []
+    done = detect("--model", MODELS / model, "--json", *labels, *(IMAGES / name for name in names))
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["source"] for line in lines] == [str(IMAGES / name) for name in names]
+    for name, line in zip(names, lines, strict=True):
+        rows = line["detections"]
+        found = Detections(
+            np.array([row["box"] for row in rows], np.float32).reshape(-1, 4),
+            np.array([row["score"] for row in rows], np.float32),
+            np.array([row["class_id"] for row in rows], np.int32),
+        )
+        assert_as_expected(file, model, name, found)
+        assert set(line["timings_ms"]) == {"preprocess", "infer", "decode"}
+
+
+def test_a_folder_gives_a_line_per_picture_and_annotated_copies(tmp_path):
+    photos = REPO / "examples" / "photos"
+    done = detect("--model", YOLOX, "--labels", LABELS, "--annotate", tmp_path / "out", "--json", photos)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["source"] for line in lines] == [str(photos / "cat_720p.jpg"), str(photos / "kite_and_cold.jpg")]
+    assert lines[0]["detections"][0]["label"] == "cat"
+    for line in lines:
+        copy = cv2.imread(str(tmp_path / "out" / line["source"].rpartition("/")[2]))
+        assert copy.shape[:2] == (line["height"], line["width"])
+
+
+def test_a_video_gives_a_line_per_frame(tmp_path):
+    writer = cv2.VideoWriter(str(tmp_path / "v.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (320, 240))
+    for shade in (0, 100, 200):
+        writer.write(np.full((240, 320, 3), shade, np.uint8))
+    writer.release()
+    done = detect("--model", YOLOX, "--labels", LABELS, "--json", tmp_path / "v.avi")
+    assert [json.loads(line)["frame"] for line in done.stdout.splitlines()] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["--model", YOLOX, "nothing.jpg"], 1, "there is no file or folder nothing.jpg"),
+        (["--model", "nothing.onnx", "nothing.jpg"], 1, "there is no file or folder nothing.jpg"),
+        (["--model", "nothing.onnx", LABELS.parent], 1, "nothing.onnx: there is no such file"),
+        (["--model", LABELS, LABELS.parent], 1, "not a model that can be run"),
+        (["--model", YOLOX, "--backend", "tflite", REPO / "examples/photos"], 1, "tflite reads .tflite files"),
+        (["--model", YOLOX, "--backend", "tensorrt", REPO / "examples/photos"], 1, "there is no engine 'tensorrt' here"),
+        (["--model", YOLOX, LABELS], 1, "no picture"),
+        (["--model", YOLOX], 1, "Missing argument"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_sentence(words, code, sentence):
+    done = detect(*words)
+    assert done.returncode == code, done.stderr
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
