@@ -92,10 +92,6 @@ class RecordedBackend:
         self.runtime = f"recording of {header.calls} call{'s' if header.calls > 1 else ''}"
         self.metadata: Mapping[str, Any] = header.metadata
         self.outputs: Sequence[TensorSpec] = tuple(tensor.spec() for tensor in header.outputs)
-        specs = [tensor.spec() for tensor in header.inputs]
-        self.inputs: Sequence[BoundTensor] = tuple(
-            BoundTensor(spec, np.zeros(spec.shape, spec.dtype)) for spec in specs
-        )
         self._count = 0
         self._closed = threading.Event()
 

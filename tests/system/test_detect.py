@@ -70,8 +70,8 @@ def test_a_video_gives_a_line_per_frame(tmp_path):
     [
         (["--model", YOLOX, "nothing.jpg"], 1, "there is no file or folder nothing.jpg"),
         (["--model", "nothing.onnx", "nothing.jpg"], 1, "there is no file or folder nothing.jpg"),
-        (["--model", "nothing.onnx", LABELS.parent], 1, "nothing.onnx: there is no such file"),
-        (["--model", LABELS, LABELS.parent], 1, "not a model that can be run"),
+        (["--model", "nothing.onnx", REPO / "examples/photos"], 1, "nothing.onnx: there is no such file"),
+        (["--model", LABELS, REPO / "examples/photos"], 1, "not a model that can be run"),
         (["--model", YOLOX, "--backend", "tflite", REPO / "examples/photos"], 1, "tflite reads .tflite files"),
         (["--model", YOLOX, "--backend", "tensorrt", REPO / "examples/photos"], 1, "there is no engine 'tensorrt' here"),
         (["--model", YOLOX, LABELS], 1, "no picture"),
