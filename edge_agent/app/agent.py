@@ -229,7 +229,7 @@ def _identity(loaded: Loaded, board: probe.Board, choice: Choice) -> Identity:
         device=config.device.id,
         agent_version=edge_agent.__version__,
         python=platform.python_version(),
-        board=board.board or "unknown",
+        board=(board.board or "unknown")[:64],
         profile=choice.profile.name if choice.profile else "none",
         config_sha256=loaded.sha256,
         cameras=tuple(cameras),

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from edge_agent.config.problems import ConfigProblemsError, Problem, dotted, fau
 from edge_agent.config.schema import ID_TAKEN, ONE_PUBLISHER, AgentConfig, taken_ids
 
 MAX_BYTES = 256_000
+_SECRETS = ("password_file", "key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,14 @@ def _with_absolute_paths(table: Any, folder: Path) -> Any:
     if isinstance(table, tuple):
         return tuple(_with_absolute_paths(item, folder) for item in table)
     if isinstance(table, BaseModel):
-        values = {name: _with_absolute_paths(getattr(table, name), folder) for name in type(table).model_fields}
+        values = {name: getattr(table, name) for name in type(table).model_fields if not _is_credential(table, name)}
+        values = {name: _with_absolute_paths(value, folder) for name, value in values.items()}
         return table.model_copy(update={k: v for k, v in values.items() if v is not getattr(table, k)})
     return table
+
+
+def _is_credential(table: BaseModel, name: str) -> bool:
+    """Whether a secret is the bare name of a systemd credential: its user looks it up there, so it stays a name."""
+    path, folder = getattr(table, name), os.environ.get("CREDENTIALS_DIRECTORY")
+    is_bare = name in _SECRETS and isinstance(path, Path) and path.name == str(path)
+    return is_bare and folder is not None and Path(folder, path).is_file()

@@ -39,7 +39,7 @@ _SIZES = {
 _SYNTAX = (
     (r"Cannot overwrite a value|Duplicate inline table key.*", "this key stands there already"),
     (r"Cannot declare .* twice", "this table stands there already"),
-    (r"Cannot (mutate immutable|redefine) namespace.*", "this table was written elsewhere and cannot be added to here"),
+    (r"Cannot (mutate immutable|redefine) namespace.*", "this table was written further up and cannot be added to"),
     (r"Invalid value", "there is no value, or none that TOML knows; text needs quotes"),
     (r"Invalid statement", "this is neither a [table] nor key = value"),
     (r"Illegal character '\\n'", "the text has no closing quote"),

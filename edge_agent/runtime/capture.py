@@ -146,6 +146,9 @@ class Capture:
             seq_offset: int | None = None
             while not self._stop.is_set():
                 self._tick()
+                if not self._mailbox.wait_for_room(TICK_S):
+                    quiet_since_s = time.monotonic()
+                    continue
                 try:
                     frame = camera.read(min(TICK_S, self._timeout_s))
                 except FrameTimeoutError as error:

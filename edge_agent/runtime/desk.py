@@ -12,7 +12,7 @@ from edge_agent.runtime.clock import utc_of
 from edge_agent.runtime.engine import Lap
 from edge_agent.runtime.link import Link
 from edge_agent.runtime.outbox import Outbox
-from edge_agent.runtime.scribe import Scribe
+from edge_agent.runtime.scribe import NAME_LENGTH, Scribe
 from edge_agent.runtime.unsent import Unsent
 from edge_agent.wire import messages as wire
 
@@ -56,8 +56,9 @@ class Desk:
         self.verdicts: dict[str, int] = {}
         self.last_seq = {camera.id: 0 for camera in scribe.identity.cameras}
         self._lock = threading.Lock()
-        self._unconfirmed: dict[int, Sent] = {}
+        self._unconfirmed: dict[int, tuple[int, Sent]] = {}  # with the number of the connection it went out on
         self._overdue: dict[str, Sent] = {}
+        self._hasty: dict[str, tuple[Part, Decision, Sight]] = {}  # too late, but before the verdict was out
         self._tokens = 0
 
     # ---- what the pipeline and the timer report
@@ -71,14 +72,20 @@ class Desk:
         self.last_overdue_ns = time.monotonic_ns()
         sent = self._send(part, Decision.unknown("deadline_missed"), None)
         with self._lock:
-            self._overdue[part.id] = sent
+            hasty = self._hasty.pop(part.id, None)
+            if hasty is None:
+                self._overdue[part.id] = sent
+        if hasty is not None:
+            self._record(sent, hasty[2], _late(hasty[1]))
 
     def too_late(self, part: Part, decision: Decision, sight: Sight) -> None:
         """Records what the engine made of a part whose verdict is out already."""
         with self._lock:
             sent = self._overdue.pop(part.id, None)
+            if sent is None:
+                self._hasty[part.id] = (part, decision, sight)
         if sent is not None:
-            self._record(sent, sight, wire.Late(verdict=decision.verdict, reasons=_reasons(decision)))
+            self._record(sent, sight, _late(decision))
 
     def settle_overdue(self, *, everything: bool = False) -> None:
         """Records the overdue parts for which nothing came any more."""
@@ -86,6 +93,7 @@ class Desk:
         with self._lock:
             parts = [part_id for part_id, s in self._overdue.items() if everything or s.part.deadline_ns < limit_ns]
             settled = [self._overdue.pop(part_id) for part_id in parts]
+            self._hasty = {part_id: h for part_id, h in self._hasty.items() if h[0].deadline_ns >= limit_ns}
         for sent in settled:
             self._record(sent, NOTHING_SEEN)
 
@@ -94,7 +102,7 @@ class Desk:
     def confirm(self, receipt: Receipt) -> None:
         """What the broker said of a verdict."""
         with self._lock:
-            sent = self._unconfirmed.pop(receipt.token, None)
+            _, sent = self._unconfirmed.pop(receipt.token, (0, None))
         if sent is None:
             return
         if receipt.accepted:
@@ -105,12 +113,16 @@ class Desk:
     def has_overdue_confirmation(self, now_ns: int) -> bool:
         """Whether a verdict stayed without a PUBACK while it was valid."""
         with self._lock:
-            return any(sent.part.valid_until_ns < now_ns for sent in self._unconfirmed.values())
+            return any(sent.part.valid_until_ns < now_ns for _, sent in self._unconfirmed.values())
 
-    def give_up_unconfirmed(self) -> None:
-        """The connection broke: what was not confirmed counts as not delivered, and is never sent again."""
+    def give_up_unconfirmed(self, connection: int | None = None) -> None:
+        """The connection broke: what was not confirmed counts as not delivered, and is never sent again.
+
+        With the number of a connection, what went out on a later one is left alone.
+        """
         with self._lock:
-            given_up, self._unconfirmed = list(self._unconfirmed.values()), {}
+            tokens = [t for t, (number, _) in self._unconfirmed.items() if connection is None or number <= connection]
+            given_up = [self._unconfirmed.pop(token)[1] for token in tokens]
         for sent in given_up:
             self.unsent.add(sent.part.camera, "unconfirmed", sent.seq)
 
@@ -140,7 +152,7 @@ class Desk:
     def _await(self, sent: Sent) -> int:
         with self._lock:
             self._tokens += 1
-            self._unconfirmed[self._tokens] = sent
+            self._unconfirmed[self._tokens] = (self._link.connections, sent)
             return self._tokens
 
     def _verdict(self, part: Part, decision: Decision, latency: wire.Latency, head: dict[str, object]) -> wire.Verdict:
@@ -219,9 +231,15 @@ class Desk:
 
 def _reasons(decision: Decision) -> tuple[wire.Reason, ...]:
     return tuple(
-        wire.Reason.model_validate({"code": r.code, "rule": r.rule, "label": r.label, "score": r.score})
+        wire.Reason.model_validate(
+            {"code": r.code, "rule": r.rule, "label": r.label and r.label[:NAME_LENGTH], "score": r.score}
+        )
         for r in decision.reasons
     )
+
+
+def _late(decision: Decision) -> wire.Late:
+    return wire.Late(verdict=decision.verdict, reasons=_reasons(decision))
 
 
 def _latency(part: Part, lap: Lap | None) -> wire.Latency:

@@ -29,6 +29,7 @@ class Herald:
         self._scribe, self._desk, self._link, self._outbox = scribe, desk, link, outbox
         self._said: tuple[wire.State, tuple[str, ...]] = ("starting", ())
         self._nobody_listens = False
+        self._ups = 0
         self._beat_due_s = self._announce_due_s = self._report_due_s = 0.0
 
     def tick(self, state: wire.State, reasons: tuple[str, ...]) -> None:
@@ -72,7 +73,8 @@ class Herald:
         level(code, message=message, **(data or {}))
         topic = self._scribe.topics.of("event")
         with self._scribe.page(topic) as head:
-            facts = {"code": code, "severity": severity, "message": message[:200], "data": dict(data or {})}
+            plain = {key: value[:200] if isinstance(value, str) else value for key, value in (data or {}).items()}
+            facts = {"code": code, "severity": severity, "message": message[:200], "data": plain}
             payload = wire.Event.model_validate({**head, **facts}).payload()
             self._outbox.put("event", Message(topic, payload, qos=1))
 
@@ -143,6 +145,7 @@ class Herald:
             if isinstance(notice, Receipt):
                 self._desk.confirm(notice)
             elif isinstance(notice, Up):
+                self._ups += 1
                 self._announce_due_s = 0.0
             elif isinstance(notice, Down):
-                self._desk.give_up_unconfirmed()
+                self._desk.give_up_unconfirmed(self._ups)

@@ -99,6 +99,11 @@ class Mailbox:
                 self._wake.notify_all()
             return True
 
+    def wait_for_room(self, timeout_s: float) -> bool:
+        """Waits until `put` would not wait: a lossless source is asked for its next frame no sooner than it is wanted."""
+        with self._wake:
+            return self._wake.wait_for(self._has_room, timeout_s)
+
     def bind(self, token: Token, not_before_ns: int) -> None:
         """Pins the first frame captured at or after `not_before_ns` (monotonic) for this token.
 

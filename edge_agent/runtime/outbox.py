@@ -9,13 +9,15 @@ import threading
 import time
 from collections import deque
 from dataclasses import replace
+from itertools import takewhile
 from typing import Literal
 
 from edge_agent.core.ports import Message, Receipt
-from edge_agent.runtime.link import Down, Link
+from edge_agent.runtime.link import Down, Link, Up
 
 WINDOW = 20  # unconfirmed at a time: fewer than any broker's receive maximum we know of
 REFUSED_PAUSE_S = 5.0
+FULL_RATE_PER_S = 100_000.0
 Kind = Literal["event", "result"]
 
 
@@ -29,6 +31,7 @@ class Outbox:
         self._in_flight: dict[int, tuple[Kind, Message]] = {}
         self._bytes = 0
         self._next_token = 1
+        self._ups = 0
         self._budget = 0.0
         self._refilled_at_s = time.monotonic()
         self._paused_until_s = 0.0
@@ -59,7 +62,8 @@ class Outbox:
             return self._count()
 
     def stop(self, timeout_s: float) -> int:
-        """Sends what it can within `timeout_s`, then ends. Returns how many messages are lost."""
+        """Sends what it can within `timeout_s`, at full rate, then ends. Returns how many messages are lost."""
+        self._drain_per_s = FULL_RATE_PER_S
         until = time.monotonic() + timeout_s
         while self.waiting() and self._link.connected and time.monotonic() < until:
             self._stop.wait(0.02)
@@ -71,8 +75,7 @@ class Outbox:
         while not self._stop.is_set():
             self.last_tick_ns = time.monotonic_ns()
             self._take_notices()
-            if self._link.connected:
-                self._send_some()
+            self._send_some()
 
     def _take_notices(self) -> None:
         """Waits up to 50 ms for the first notice, then takes what is there."""
@@ -83,6 +86,8 @@ class Outbox:
                     self._settle(notice)
                 elif isinstance(notice, Down):
                     self._take_back()
+                elif isinstance(notice, Up):
+                    self._ups += 1
                 notice = self._link.inbox.get_nowait()
         except queue.Empty:
             return
@@ -97,23 +102,36 @@ class Outbox:
                 self._bytes -= len(message.payload)
                 return
             self.counts["refused"] += 1
-            self._waiting[kind].appendleft(message)
+            self._put_back(kind, message)
             self._paused_until_s = time.monotonic() + REFUSED_PAUSE_S * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
 
     def _take_back(self) -> None:
         """The connection broke: what was not confirmed goes back to the front, in its order."""
         with self._lock:
-            for kind, message in reversed(self._in_flight.values()):
-                self._waiting[kind].appendleft(message)
+            for kind, message in self._in_flight.values():
+                self._put_back(kind, message)
             self._in_flight.clear()
+
+    def _put_back(self, kind: Kind, message: Message) -> None:
+        """To the front again, in the order of sending: behind what was put back before and had been sent earlier."""
+        waiting, token = self._waiting[kind], message.token or 0
+        earlier = takewhile(lambda other: other.token is not None and other.token < token, waiting)
+        waiting.insert(sum(1 for _ in earlier), message)
 
     def _send_some(self) -> None:
         now_s = time.monotonic()
         full = max(1.0, self._drain_per_s / 10)
         self._budget = min(full, self._budget + (now_s - self._refilled_at_s) * self._drain_per_s)
         self._refilled_at_s = now_s
-        while self._budget >= 1 and now_s >= self._paused_until_s and self._send_next():
+        while self._budget >= 1 and now_s >= self._paused_until_s and self._is_settled() and self._send_next():
             self._budget -= 1
+
+    def _is_settled(self) -> bool:
+        """Whether the connection is the one that the notices spoke of last.
+
+        On a newer one nothing may be sent yet: what the one before left unconfirmed comes first.
+        """
+        return self._link.connected and self._link.connections == self._ups
 
     def _send_next(self) -> bool:
         with self._lock:
@@ -128,7 +146,7 @@ class Outbox:
             return True
         with self._lock:
             if self._in_flight.pop(token, None):
-                self._waiting[kind].appendleft(message)
+                self._put_back(kind, message)
         return False
 
     def _count(self) -> int:

@@ -73,6 +73,7 @@ class Pipeline:
             self.failed = error
             return
         finally:
+            self.last_tick_ns = time.monotonic_ns()  # loading may take long: that is no stall
             self.opened.set()
         try:
             self._loop(self.engine)
@@ -102,8 +103,8 @@ class Pipeline:
         except Exception:
             self.failures += 1
             log.exception("frame_failed", frame=taken.frame.seq, source=taken.frame.source)
-            if part is not None and self._ledger.close(part):
-                self._desk.judged(part, Decision.unknown("internal_error"), Sight(taken.frame))
+            if part is not None:
+                self._close(part, Decision.unknown("internal_error"), Sight(taken.frame))
             return False
         return True
 

@@ -13,6 +13,8 @@ from edge_agent.runtime.clock import utc_of
 from edge_agent.wire import messages as wire
 from edge_agent.wire.topics import Topics
 
+NAME_LENGTH = 64  # of `wire.Name`: what a model file says of itself may be longer
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -48,8 +50,9 @@ class Scribe:
 
     def introduce(self, engine: wire.Engine, model: ModelSpec) -> None:
         """From now on messages name this engine and this model."""
-        self.engine, self.labels = engine, model.labels
-        self.model = wire.Model(name=model.name[:64], version=model.version, sha256=model.sha256)
+        self.engine, self.labels = engine, tuple(label[:NAME_LENGTH] for label in model.labels)
+        version = model.version and model.version[:NAME_LENGTH]
+        self.model = wire.Model(name=model.name[:NAME_LENGTH], version=version, sha256=model.sha256)
 
     @contextmanager
     def page(self, topic: str) -> Iterator[dict[str, Any]]:

@@ -6,10 +6,27 @@ No model has a field that could carry a picture, and strings and lists are bound
 from datetime import datetime, timezone
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    model_serializer,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+VERDICT_BYTES = 1023
+MOST_CAMERAS = 100
 
 Text = Annotated[str, Field(max_length=200)]
 Name = Annotated[str, Field(max_length=64)]
+PartId = Annotated[str, Field(max_length=96)]  # a camera's id, a dash and a number
+Topic = Annotated[str, Field(max_length=1024)]
+Fact = Text | bool | int | float | None
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 State = Literal["starting", "ready", "running", "degraded", "error", "offline"]
 VerdictWord = Literal["pass", "reject", "unknown"]
@@ -33,7 +50,9 @@ def utc_text(when: datetime) -> str:
     return when.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-Utc = Annotated[datetime, PlainSerializer(utc_text, return_type=str)]
+Utc = Annotated[
+    datetime, PlainSerializer(utc_text, return_type=str), WithJsonSchema({"type": "string", "format": "date-time"})
+]
 Ms = Annotated[float, PlainSerializer(lambda value: round(value, 3), return_type=float)]
 Score = Annotated[float, PlainSerializer(lambda value: round(value, 4), return_type=float)]
 Px = Annotated[float, PlainSerializer(lambda value: round(value, 1), return_type=float)]
@@ -71,6 +90,12 @@ class Reason(Part):
     def _only_what_is_set(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {key: value for key, value in serialise(self).items() if value is not None}
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The fields, which the serialiser would hide."""
+        shown: Any = {key: value for key, value in core_schema.items() if key != "serialization"}
+        return handler(shown)
+
 
 class Clock(Part):
     """What the kernel says about the wall clock; null where it says nothing."""
@@ -104,7 +129,7 @@ class Verdict(Envelope):
     camera: Name
     trigger_id: Name | None = Field(None, description="The id that came with an external trigger.")
     position: float | None = Field(None, description="The position that came with an external trigger.")
-    part_id: Name = Field(description="Unique within the session.")
+    part_id: PartId = Field(description="Unique within the session.")
     verdict: VerdictWord
     reasons: tuple[Reason, ...] = Field(max_length=4)
     captured_at: Utc = Field(description="When the deciding frame was captured.")
@@ -115,6 +140,13 @@ class Verdict(Envelope):
     latency_ms: Latency
     model: Model
     config_sha256: Digest
+
+    def payload(self) -> bytes:
+        """As of every message, but under 1 KiB: the last reasons stay away where there is no room; the result has all."""
+        payload = super().payload()
+        if len(payload) <= VERDICT_BYTES or len(self.reasons) <= 1:
+            return payload
+        return self.model_copy(update={"reasons": self.reasons[:-1]}).payload()
 
 
 class Found(Part):
@@ -151,7 +183,7 @@ class Result(Envelope):
     sent: bool = Field(description="Whether the verdict was handed to a live connection in time.")
     trigger_id: Name | None = None
     position: float | None = None
-    part_id: Name
+    part_id: PartId
     verdict: VerdictWord
     reasons: tuple[Reason, ...] = Field(max_length=4)
     late: Late | None = Field(None, description="What the engine would have said, after the deadline.")
@@ -213,13 +245,13 @@ class Birth(Envelope):
     engine: Engine | None = Field(description="Null until the engine is loaded.")
     model: Model | None
     config_sha256: Digest
-    cameras: tuple[CameraInfo, ...]
+    cameras: tuple[CameraInfo, ...] = Field(max_length=MOST_CAMERAS)
     on_unknown: Action
     on_agent_loss: Action
     deadline_ms: float
     valid_ms: float
-    schemas: tuple[Name, ...]
-    topics: tuple[Text, ...]
+    schemas: tuple[Name, ...] = Field(max_length=16)
+    topics: tuple[Topic, ...] = Field(max_length=16 + 4 * MOST_CAMERAS)
 
 
 class Event(Envelope):
@@ -229,7 +261,7 @@ class Event(Envelope):
     code: Name
     severity: Literal["info", "warning", "alarm"]
     message: Text
-    data: dict[str, Any] = Field(default_factory=dict, description="The facts; plain values only.")
+    data: dict[Name, Fact] = Field(default_factory=dict, max_length=16, description="The facts.")
 
 
 class CameraHealth(Part):
@@ -265,7 +297,7 @@ class Health(Envelope):
     records: dict[Name, int] = Field(description="Waiting, delivered, dropped, refused.")
     links: dict[Name, int] = Field(description="Connections made, by link.")
     temperature_c: float | None
-    throttled: tuple[Name, ...] | None
+    throttled: Annotated[tuple[Name, ...], Field(max_length=16)] | None
     memory_available_mb: float | None
     rss_mb: float | None
     clock: Clock

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 FLOAT, INT64, STRING = 1, 7, 8  # onnx.TensorProto.DataType
 
@@ -50,8 +51,8 @@ def write_tflite(
 
     `output` is type and shape where they differ. An operation in capitals is built in, any other is custom.
     """
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
+    flatbuffers = pytest.importorskip("flatbuffers")
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated", reason="TFLite models are made with its schema")
 
     def tensor(name, sides, kind="FLOAT32", signed=None):
         made = schema.TensorT()

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,7 +91,7 @@ POINTS = st.tuples(st.floats(0, 1), st.floats(0.01, 0.99))
 
 @given(st.lists(POINTS, min_size=2, max_size=30), st.sampled_from(["right", "left"]))
 def test_on_any_way_crossings_there_and_back_take_turns(way, direction):
-    steps = list(zip(way, way[1:], strict=False))
+    steps = list(pairwise(way))
     there = [i for i, (a, b) in enumerate(steps) if crosses(UPRIGHT, direction, a, b)]
     is_beyond = (lambda p: p[0] >= 0.5) if direction == "right" else (lambda p: p[0] <= 0.5)
     assert there == [i for i, (a, b) in enumerate(steps) if not is_beyond(a) and is_beyond(b)]
@@ -97,8 +99,8 @@ def test_on_any_way_crossings_there_and_back_take_turns(way, direction):
 
 @given(st.lists(POINTS, min_size=2, max_size=30))
 def test_any_counts_every_change_of_sides_once(way):
-    steps = list(zip(way, way[1:], strict=False))
+    steps = list(pairwise(way))
     crossings = sum(crosses(UPRIGHT, "any", a, b) for a, b in steps)
     sides = [x < 0.5 for x, _ in way]
-    changes = sum(a != b for a, b in zip(sides, sides[1:], strict=False))
+    changes = sum(a != b for a, b in pairwise(sides))
     assert crossings == changes

@@ -102,60 +102,49 @@ def test_opened_is_closed_plus_open_after_every_step(steps, data):
     assert parts.opened == parts.closed
 
 
+def check_balance(parts):
+    with parts._lock:
+        assert parts.opened == parts.closed + len(parts._open)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_racing_threads_close_each_part_exactly_once(seed):
-    parts, total = ledger(deadline_ms=1), 2000
-    opened, closed = [], []
-    start, done = threading.Barrier(6), threading.Event()
+    parts, opened, closed, failures = ledger(deadline_ms=1), [], [], []
+    start, done, dice = threading.Barrier(6), threading.Event(), random.Random(seed)
 
-    def open_them():
-        start.wait()
-        for number in range(total):
-            opened.append(parts.open(f"camera{number % 3}", number * 1000))
-        done.set()
-
-    def close_them(shuffle):
-        start.wait()
-        while not done.is_set():
-            for part in shuffle.sample(opened[-50:], len(opened[-50:])):
-                closed.extend([part] if parts.close(part) else [])
-
-    def expire_them():
-        start.wait()
-        while not done.is_set():
-            closed.extend(parts.expire(opened[-1].captured_ns if opened else 0))
-
-    def close_everything():
-        start.wait()
-        while not done.is_set():
-            closed.extend(parts.close_all())
-
-    def check():
-        start.wait()
-        while not done.is_set():
-            with parts._lock:
-                assert parts.opened == parts.closed + len(parts._open)
-
-    failures = []
-
-    def guarded(work, *args):
+    def race(action):
         try:
-            work(*args)
+            start.wait(10)
+            while not done.is_set():
+                action()
         except BaseException as error:  # noqa: BLE001 - the test raises it
             failures.append(error)
-            start.abort()
 
-    work = [(open_them,), (close_them, random.Random(seed)), (close_them, random.Random(seed + 99))]
-    work += [(expire_them,), (close_everything,), (check,)]
-    threads = [threading.Thread(target=guarded, args=args) for args in work]
+    def open_them():
+        opened.extend(parts.open(f"camera{number % 3}", number * 1000) for number in range(2000))
+        done.set()
+
+    def close_one():  # twice such a closer, as the pipeline would
+        part = dice.choice(opened[-50:] or [None])
+        closed.extend([part] if part and parts.close(part) else [])
+
+    actions = [
+        open_them,
+        close_one,
+        close_one,
+        lambda: closed.extend(parts.expire(opened[-1].captured_ns if opened else 0)),
+        lambda: closed.extend(parts.close_all()),
+        lambda: check_balance(parts),
+    ]
+    threads = [threading.Thread(target=race, args=(action,)) for action in actions]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert not failures
+    assert failures == []
     closed += parts.close_all()
     assert sorted(part.id for part in closed) == sorted(part.id for part in opened)
-    assert parts.opened == parts.closed == total
+    assert parts.opened == parts.closed == 2000
 
 
 def test_reject_outweighs_unknown_outweighs_pass():

@@ -221,10 +221,10 @@ def test_a_driver_that_hangs_shows_no_tick_and_does_not_stop(run):
 
 def test_it_ticks_while_it_waits_for_room_in_a_lossless_mailbox(run):
     capture, _ = run(opener(Scripted([0, 1, 2])))
-    wait_for(lambda: capture.frames == 2)
+    wait_for(lambda: capture.frames == 1)
     ticked_ns = capture.last_tick_ns
     wait_for(lambda: capture.last_tick_ns > ticked_ns)
-    assert capture.frames == 2
+    assert capture.frames == 1
 
 
 def test_it_ticks_while_the_camera_is_lost(run):

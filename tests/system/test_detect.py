@@ -73,7 +73,11 @@ def test_a_video_gives_a_line_per_frame(tmp_path):
         (["--model", "nothing.onnx", REPO / "examples/photos"], 1, "nothing.onnx: there is no such file"),
         (["--model", LABELS, REPO / "examples/photos"], 1, "not a model that can be run"),
         (["--model", YOLOX, "--backend", "tflite", REPO / "examples/photos"], 1, "tflite reads .tflite files"),
-        (["--model", YOLOX, "--backend", "tensorrt", REPO / "examples/photos"], 1, "there is no engine 'tensorrt' here"),
+        (
+            ["--model", YOLOX, "--backend", "tensorrt", REPO / "examples/photos"],
+            1,
+            "there is no engine 'tensorrt' here",
+        ),
         (["--model", YOLOX, LABELS], 1, "no picture"),
         (["--model", YOLOX], 1, "Missing argument"),
     ],

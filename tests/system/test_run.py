@@ -241,3 +241,25 @@ def test_a_second_agent_on_the_same_configuration_is_refused(tmp_path, broker, l
         with running_agent(tmp_path, config) as second:
             assert second.ended() == 1
             assert "another edge-agent runs this configuration" in second.log()
+
+
+def test_a_camera_that_goes_and_comes_back_is_reported_and_used_again(tmp_path, broker, listener):
+    model = REPO / "examples" / "models" / "yolox_nano_416_coco.onnx"
+    writer = cv2.VideoWriter(str(tmp_path / "v.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (320, 240))
+    for _ in range(5):
+        writer.write(np.zeros((240, 320, 3), np.uint8))
+    writer.release()
+    video = (tmp_path / "v.avi").read_bytes()
+    config = config_text(
+        model=model, cameras=replay(tmp_path / "v.avi", fps=10), port=broker.port, verdict=RELAXED, more=YOLOX
+    )
+    with running_agent(tmp_path, config):
+        listener.wait_for_count(is_verdict(), 3, timeout=20)
+        (tmp_path / "v.avi").unlink()
+        lost = listener.wait_for(lambda heard: heard.topic == f"{ROOT}/event" and heard.json["code"] == "camera_lost")
+        listener.wait_for(lambda heard: is_state("error")(heard) and heard.json["reasons"] == ["camera_lost:top"])
+        (tmp_path / "v.avi").write_bytes(video)
+        listener.wait_for(lambda heard: heard.topic == f"{ROOT}/event" and heard.json["code"] == "camera_back", 20)
+        listener.wait_for(lambda heard: is_verdict()(heard) and heard.received_ns > lost.received_ns)
+        listener.wait_for(lambda heard: is_state("running")(heard) and heard.received_ns > lost.received_ns)
+    assert_no_gap(listener.on("verdict/top"))

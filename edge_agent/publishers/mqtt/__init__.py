@@ -1,0 +1,41 @@
+"""MQTT 5 over TCP or TLS: one fresh connection per `create`, every message on the socket before `send` returns.
+
+paho encodes, decodes and counts; the socket, the waiting and the threads are ours. Nothing of a connection outlives it:
+a paho client is used for one connection and thrown away, so that it never has a queue to send later.
+"""
+
+from edge_agent.core.ports import Message, Publisher
+from edge_agent.publishers.mqtt.connection import MqttPublisher
+from edge_agent.publishers.mqtt.settings import Config, Tls, read_password, tls_context
+from edge_agent.publishers.mqtt.wire import dial
+
+__all__ = ["Config", "Tls", "create", "verify"]
+
+
+def verify(config: Config) -> None:
+    """Reads the password and the TLS files, without connecting.
+
+    Raises:
+        ConfigError: one is missing, open to others, or not what it should be.
+    """
+    read_password(config)
+    tls_context(config)
+
+
+def create(config: Config, client_id: str, will: Message | None = None) -> Publisher:
+    """A new connection, with the broker's consent. Secrets and certificates are read anew.
+
+    The broker publishes `will` when the connection ends other than by a clean `close`.
+
+    Raises:
+        ConfigError: the password or a TLS file cannot be used.
+        PublisherLostError: the broker could not be reached, or refused; with its reason.
+    """
+    password, context = read_password(config), tls_context(config)
+    publisher = MqttPublisher(dial(config, context), config, client_id)
+    try:
+        publisher.connect(password, will)
+    except BaseException:
+        publisher.close(abort=True)
+        raise
+    return publisher

@@ -1,0 +1,131 @@
+"""The table `[mqtt]`, and the secrets and certificates that it names."""
+
+import os
+import ssl
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from edge_agent.errors import ConfigError
+
+
+class Tls(BaseModel):
+    """The table `[mqtt.tls]`. Its presence means TLS with verification; there is no way back to plain text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ca: Path | None = Field(
+        None, description="PEM file that the broker's certificate is checked against; else the system's."
+    )
+    cert: Path | None = Field(None, description="PEM file with the agent's own certificate, for mutual TLS.")
+    key: Path | None = Field(None, description="PEM file with its key, mode 0600; a bare name is a systemd credential.")
+
+    @model_validator(mode="after")
+    def _key_needs_cert(self) -> "Tls":
+        if self.key and not self.cert:
+            raise ValueError("key is set without cert: name the certificate that belongs to the key")
+        return self
+
+
+class Config(BaseModel):
+    """The table `[mqtt]`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field(min_length=1, description="Name or address of the broker.")
+    port: int = Field(1883, ge=1, le=65535, description="Port of the broker; 8883 unless set when there is [mqtt.tls].")
+    username: str | None = Field(None, description="Who the agent is to the broker.")
+    password_file: Path | None = Field(
+        None, description="File of mode 0600 with the password; a bare name is looked up among the systemd credentials."
+    )
+    prefix: str = Field("factory", description="First level or levels of every topic.")
+    keepalive_s: int = Field(5, ge=1, le=3600, description="A dead link is noticed after twice this time.")
+    tls: Tls | None = Field(None, description="TLS with verification, when present.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _port_of_tls(cls, table: Any) -> Any:
+        if isinstance(table, dict) and table.get("tls") is not None and "port" not in table:
+            return {**table, "port": 8883}
+        return table
+
+    @field_validator("host")
+    @classmethod
+    def _is_no_url(cls, host: str) -> str:
+        if "/" in host or any(c.isspace() for c in host):
+            raise ValueError("must be a name or an address, without scheme, port or spaces: broker.example.com")
+        return host
+
+    @field_validator("prefix")
+    @classmethod
+    def _is_a_topic(cls, prefix: str) -> str:
+        if any(c in prefix for c in "+#$\0") or not all(prefix.split("/")):
+            raise ValueError("must be topic levels such as factory or acme/leon: no empty level, no + # $ and no NUL")
+        return prefix
+
+    @model_validator(mode="after")
+    def _password_needs_username(self) -> "Config":
+        if self.password_file and self.username is None:
+            raise ValueError("password_file is set without username: MQTT sends no password without a user name")
+        return self
+
+
+def read_password(config: Config) -> str | None:
+    """The password, read anew; None where none is configured. Raises `ConfigError`."""
+    if config.password_file is None:
+        return None
+    path = _secret(config.password_file, "mqtt.password_file")
+    try:
+        password = path.read_text("utf-8").rstrip("\r\n")
+    except (OSError, UnicodeError) as err:
+        raise ConfigError(f"mqtt.password_file: cannot read {path}: {in_words(err)}") from err
+    if not password:
+        raise ConfigError(f"mqtt.password_file: {path} is empty; write the password into it")
+    return password
+
+
+def _secret(path: Path, key: str) -> Path:
+    """Where the secret lies: a systemd credential of that name, or a file that nobody else can read."""
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    if credentials and path.name == str(path) and (credential := Path(credentials, path)).exists():
+        return credential
+    try:
+        mode = path.stat().st_mode & 0o777
+    except OSError as err:
+        raise ConfigError(f"{key}: cannot read {path}: {err.strerror}; create it with mode 0600") from err
+    if mode & 0o077:
+        raise ConfigError(f"{key}: {path} has mode {mode:04o}, others can read the secret; run: chmod 600 {path}")
+    return path
+
+
+def tls_context(config: Config) -> ssl.SSLContext | None:
+    """TLS 1.2 or newer, with verification and host names; None without `[mqtt.tls]`. Raises `ConfigError`."""
+    if config.tls is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # requires a certificate and checks the host name
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    ca, cert, key = config.tls.ca, config.tls.cert, config.tls.key
+    try:
+        if ca:
+            context.load_verify_locations(ca)
+        else:
+            context.load_default_certs()
+    except OSError as err:
+        raise ConfigError(f"mqtt.tls.ca: cannot use {ca}: {in_words(err)}") from err
+    if cert:
+        secret = _secret(key or cert, "mqtt.tls.key" if key else "mqtt.tls.cert")
+        try:
+            context.load_cert_chain(cert, secret, password="")  # else OpenSSL asks at the terminal
+        except OSError as err:
+            raise ConfigError(f"mqtt.tls.cert: cannot use {cert} with the key in {secret}: {in_words(err)}") from err
+    return context
+
+
+def in_words(err: OSError | UnicodeError) -> str:
+    """What went wrong with a socket or a file, for people."""
+    if isinstance(err, ssl.SSLCertVerificationError):
+        return f"its certificate was refused: {err.verify_message}"
+    if isinstance(err, ssl.SSLError):
+        return f"TLS failed: {err.reason or err}"
+    return getattr(err, "strerror", None) or str(err)

@@ -1,0 +1,123 @@
+"""The socket below an MQTT connection: ours, not paho's, so that reading, waiting and closing are in our hands."""
+
+import select
+import socket
+import ssl
+import struct
+import sys
+import time
+
+from edge_agent.errors import PublisherLostError
+from edge_agent.publishers.mqtt.settings import Config, in_words
+
+CONNECT_TIMEOUT_S = 5.0  # for TCP and TLS
+READ_BYTES = 65536  # at least one TLS record (16 KiB), so that none stays behind unseen by `ready`
+
+
+class Wire:
+    """A connected socket that paho writes to, but reads only what was read ahead for it, and never really closes.
+
+    Each read of a socket gives up the GIL, and paho reads an acknowledgement in three: with another thread computing,
+    that is three switch intervals (5 ms each) during which `send` would wait for the lock.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._ahead = bytearray()
+        self.encrypted = isinstance(sock, ssl.SSLSocket)
+        self.failure: str | None = None
+
+    def read_ahead(self) -> None:
+        """Takes what has arrived; never blocks. The end of the stream and errors are kept in `failure`."""
+        try:
+            data = self._sock.recv(READ_BYTES)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return
+        except OSError as err:
+            self.failure = in_words(err)
+        else:
+            self._ahead += data
+            if not data:
+                self.failure = "the other side closed it"
+
+    def has_more(self) -> bool:
+        """Whether paho has something to read: bytes, or the news that there will be none."""
+        return bool(self._ahead) or self.failure is not None
+
+    def recv(self, size: int) -> bytes:
+        """For paho: bytes read ahead, `b""` at the end of the stream."""
+        if not self._ahead and self.failure is None:
+            raise BlockingIOError
+        data = bytes(self._ahead[:size])
+        del self._ahead[:size]
+        return data
+
+    def send(self, data: bytes | bytearray) -> int:
+        """For paho: writes what the socket takes."""
+        try:
+            return self._sock.send(data)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except OSError as err:
+            self.failure = self.failure or in_words(err)
+            raise
+
+    def fileno(self) -> int:
+        """For `poll`."""
+        return self._sock.fileno()
+
+    def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - the socket interface has it so
+        """For paho."""
+        self._sock.setblocking(flag)
+
+    def close(self) -> None:
+        """For paho, which closes under the feet of threads that still use the descriptor: does nothing."""
+
+    def finish(self, until_s: float) -> bool:
+        """Ends our half of the stream and waits until the other side has read it all and ended its own: whether it has.
+
+        Closing at once would answer its last acknowledgements with a reset, which may overtake our last messages.
+        """
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+            while (left_s := until_s - time.monotonic()) > 0 and ready(self, select.POLLIN, left_s):
+                if not self._sock.recv(READ_BYTES):
+                    return True
+        except OSError:
+            return False
+        return False
+
+    def release(self, *, reset: bool) -> None:
+        """Closes the socket; with `reset` what lies in our kernel's buffers is thrown away, never to arrive late."""
+        if reset and self._sock.fileno() >= 0:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._sock.close()
+
+
+def dial(config: Config, context: ssl.SSLContext | None) -> Wire:
+    """A connected socket. Raises `PublisherLostError`."""
+    name = f"{config.host}:{config.port}"
+    try:
+        sock = socket.create_connection((config.host, config.port), CONNECT_TIMEOUT_S)
+    except (OSError, UnicodeError) as err:  # UnicodeError: a label of the name is empty or too long
+        raise PublisherLostError(f"{name}: {in_words(err)}") from err
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sys.platform == "linux":  # how long sent bytes may stay unconfirmed: finds a cut cable while we write
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 2000 * config.keepalive_s)
+        return Wire(context.wrap_socket(sock, server_hostname=config.host) if context else sock)
+    except OSError as err:
+        sock.close()
+        raise PublisherLostError(f"{name}: {in_words(err)}") from err
+
+
+def ready(wire: Wire, events: int, timeout_s: float, wake: socket.socket | None = None) -> int:
+    """Waits for the events on the socket, or for a byte on `wake`; which events came. Not select(): it ends at 1024."""
+    poller = select.poll()
+    poller.register(wire.fileno(), events)
+    if wake is not None:
+        poller.register(wake.fileno(), select.POLLIN)
+    came = dict(poller.poll(timeout_s * 1000))
+    if wake is not None and came.get(wake.fileno()):
+        wake.recv(READ_BYTES)
+    return came.get(wire.fileno(), 0)
