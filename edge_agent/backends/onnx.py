@@ -1,8 +1,9 @@
 """ONNX models on the CPU, by ONNX Runtime, with bound inputs and outputs.
 
-The arrays are ours and the engine reads and writes them in place. `run_with_iobinding` releases the GIL. Threads do not
-spin between runs: measured on two cores, spinning makes runs without a pause about a fifth faster, but burns a whole
-core between them and slows the runs of a line that has pauses.
+The arrays are ours; the engine reads and writes them in place, and `run_with_iobinding` releases the GIL. The engine's
+threads do not spin: measured on two cores with a 7 ms model, spinning saves a quarter to a third of a run, but burns a
+whole core between runs, which cameras, tracking and publishing need. `force_spinning_stop` is no way out: it made the
+runs of a line with pauses no faster, and other threads waited up to 5 ms for a core.
 """
 
 import importlib.util

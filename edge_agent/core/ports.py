@@ -40,7 +40,7 @@ class Backend(Protocol):
 
     @property
     def inputs(self) -> Sequence[BoundTensor]:
-        """Each input with a writable view of the engine's own memory, valid until `close`."""
+        """Each input with a writable view of the engine's own memory, valid until `close`; a run leaves it unchanged."""
         ...
 
     @property
@@ -54,7 +54,7 @@ class Backend(Protocol):
         ...
 
     def infer(self) -> Sequence[Array]:
-        """Runs the model on what stands in `inputs`. The arrays are views, valid until the next call."""
+        """Runs the model on what stands in `inputs`. The arrays are read-only views, valid until the next call."""
         ...
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ FORMATS = {".tflite": "tflite", ".onnx": "onnx", ".engine": "engine", ".plan": "
 
 _CHUNK = 1 << 20
 _CLASSES_MOST = 100_000
+_LITERAL_MOST = 128 << 10  # a longer text may nest so deep that Python's parser overflows its stack
 _TEXTS = frozenset({"author", "date", "description", "docs", "head", "license", "task", "version"})
 """Metadata that is text, also where it looks like a number: version 8.4 is no fraction."""
 
@@ -79,12 +80,12 @@ def normalise(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def labels_of(metadata: Mapping[str, Any]) -> tuple[str, ...]:
-    """The class names in normalised metadata as Ultralytics writes them (`names`); empty where there are none.
+    """The class names in normalised metadata: Ultralytics' `names`, or a list of `labels`; empty where there are none.
 
     Raises:
         ModelError: `names` is there, but does not name classes.
     """
-    names = metadata.get("names")
+    names = metadata.get("names") or metadata.get("labels")
     if not names:
         return ()
     known = dict(enumerate(names)) if isinstance(names, list) else names
@@ -165,7 +166,7 @@ def _label(path: Path, number: int, line: bytes) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > _LITERAL_MOST:
         return value
     for read in (json.loads, ast.literal_eval):
         try:

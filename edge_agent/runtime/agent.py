@@ -24,6 +24,7 @@ from edge_agent.runtime.timer import Timer
 log = structlog.get_logger()
 ROUND_S = 0.2
 HEALTH_S = 10.0
+LOADING_S = 30.0  # asked of systemd anew each round while the engine loads
 STUCK_S = 20.0  # a camera driver may block for ten on purpose
 Wish = Literal["stop", "reload"]
 
@@ -65,6 +66,7 @@ class Agent:
         self.pipeline.start()
         while not self.pipeline.opened.wait(ROUND_S):
             self.notifier.watchdog()
+            self.notifier.extend_timeout(LOADING_S)
         if self.pipeline.failed is not None:
             raise self.pipeline.failed
         for capture in self.captures.values():

@@ -109,7 +109,8 @@ class Capture:
     def stop(self, timeout_s: float) -> bool:
         """Asks the thread to end and waits for it; False if it is stuck in its driver."""
         self._stop.set()
-        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def _run(self) -> None:

@@ -148,7 +148,8 @@ class Link:
             cut, self._cut = self._cut, None
         publisher.close(abort=broken is not None)
         reason = cut or broken or ("stopped" if self._stopping else "reopened")
-        self._log.warning("link_down", reason=reason, lasted_s=round(lasted_s, 1))
+        say = self._log.info if self._stopping else self._log.warning
+        say("link_down", reason=reason, lasted_s=round(lasted_s, 1))
         self.inbox.put(Down(reason))
         if lasted_s >= LASTED_S:
             self._wait_s = FIRST_WAIT_S

@@ -233,6 +233,18 @@ def test_a_wrong_configuration_ends_with_78_and_says_every_problem(tmp_path):
         assert "did you mean 'model'" in agent.log()
 
 
+def test_a_label_that_the_model_lacks_ends_with_78_and_leaves_the_state_offline(tmp_path, broker, listener):
+    model = REPO / "examples" / "models" / "yolox_nano_416_coco.onnx"
+    rule = '  [[cameras.rules]]\n  kind = "defect"\n  reject = ["persn"]\n'
+    cameras = replay(REPO / "examples" / "photos") + rule
+    config = config_text(model=model, cameras=cameras, port=broker.port, more=YOLOX)
+    with running_agent(tmp_path, config) as agent:
+        assert agent.ended() == 78
+        assert "did you mean 'person'?" in agent.log()
+        assert "Traceback" not in agent.log()
+    listener.wait_for(is_state("offline"))
+
+
 def test_a_second_agent_on_the_same_configuration_is_refused(tmp_path, broker, listener):
     model = REPO / "examples" / "models" / "yolox_nano_416_coco.onnx"
     config = config_text(model=model, cameras=replay(REPO / "examples" / "photos"), port=broker.port, more=YOLOX)
