@@ -1,6 +1,7 @@
 """The whole line: a real process, a real model, real photos, a real broker."""
 
 import signal
+import subprocess
 import time
 
 import cv2
@@ -8,12 +9,13 @@ import numpy as np
 import pytest
 
 from edge_agent.wire.messages import MESSAGES
-from tests.brokers import Listener
+from tests.brokers import Listener, running_broker
 from tests.fixtures import REPO, needs_shared
 from tests.system.agents import IMAGES, MODELS, ROOT, config_text, replay, running_agent
 
 pytestmark = pytest.mark.system
 NMS_MODEL = MODELS / "yolov8n_320_int8_nms.tflite"
+FIRST, SECOND = "correct-horse", "battery-staple"
 RELAXED = "deadline_ms = 2000\nvalid_ms = 4000"
 YOLOX = f'labels = "{REPO}/examples/models/yolox_nano_416_coco.txt"'
 
@@ -275,3 +277,65 @@ def test_a_camera_that_goes_and_comes_back_is_reported_and_used_again(tmp_path, 
         listener.wait_for(lambda heard: is_verdict()(heard) and heard.received_ns > lost.received_ns)
         listener.wait_for(lambda heard: is_state("running")(heard) and heard.received_ns > lost.received_ns)
     assert_no_gap(listener.on("verdict/top"))
+
+
+def test_a_frozen_broker_costs_the_connection_and_no_stale_verdict(tmp_path, broker, listener):
+    model = REPO / "examples" / "models" / "yolox_nano_416_coco.onnx"
+    cameras = replay(REPO / "examples" / "photos", fps=10)
+    config = config_text(
+        model=model, cameras=cameras, port=broker.port, verdict="deadline_ms = 300\nvalid_ms = 600", more=YOLOX
+    )
+    with running_agent(tmp_path, config) as agent:
+        listener.wait_for_count(is_verdict(), 3, timeout=20)
+        broker.freeze()
+        wait_for_log(agent, "a verdict was not confirmed while it was valid")
+        broker.thaw()
+        event = listener.wait_for(
+            lambda heard: heard.topic == f"{ROOT}/event" and heard.json["data"].get("reason") == "unconfirmed",
+            timeout=30,
+        )
+        listener.wait_for(lambda heard: is_verdict()(heard) and heard.json["seq"] > event.json["data"]["last_seq"])
+    for heard in listener.on("verdict/top"):
+        age_ms = heard.received_ns / 1e6 - heard.json["sent_mono_ms"]
+        assert age_ms < 1600 or heard.json["seq"] <= event.json["data"]["last_seq"]
+    seqs = [heard.json["seq"] for heard in listener.on("verdict/top")]
+    assert len(seqs) == len(set(seqs))
+
+
+def wait_for_log(agent, text, timeout=20):
+    until_s = time.monotonic() + timeout
+    while text not in agent.log():
+        assert time.monotonic() < until_s, f"{text!r} was not logged"
+        time.sleep(0.05)
+
+
+def test_a_password_that_was_rotated_is_taken_over_on_sighup(tmp_path):
+    passwords, secret = tmp_path / "passwords", tmp_path / "secret"
+    set_password(passwords, secret, FIRST)
+    broker_config = f"allow_anonymous false\npassword_file {passwords}\n"
+    model = REPO / "examples" / "models" / "yolox_nano_416_coco.onnx"
+    with running_broker(tmp_path, broker_config) as broker:
+        config = config_text(
+            model=model, cameras=replay(REPO / "examples" / "photos"), port=broker.port, verdict=RELAXED, more=YOLOX
+        )
+        config += f'username = "agent"\npassword_file = "{secret}"\n'
+        with (
+            Listener(broker.port, "factory/#", username="agent", password=FIRST) as listener,
+            running_agent(tmp_path, config) as agent,
+        ):
+            listener.wait_for_count(is_verdict(), 2, timeout=20)
+            set_password(passwords, secret, SECOND)
+            broker.reload()
+            agent.send(signal.SIGHUP)
+            wait_for_log(agent, '"reloaded"')
+            wait_for_log(agent, '"connection": 2')
+            assert FIRST not in agent.log()
+            assert SECOND not in agent.log()
+
+
+def set_password(passwords, secret, word):
+    passwords.touch(mode=0o600)
+    subprocess.run(["mosquitto_passwd", "-b", str(passwords), "agent", word], check=True, capture_output=True)
+    passwords.chmod(0o644)
+    secret.write_text(word)
+    secret.chmod(0o600)
