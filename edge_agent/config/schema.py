@@ -19,6 +19,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from edge_agent import plugins
 from edge_agent.core.lines import DIRECTIONS, Direction, normal_along
+from edge_agent.wire.messages import MOST_CAMERAS
 
 Label = Annotated[str, Field(min_length=1, max_length=64)]
 _TOPIC_LEVEL = r"[A-Za-z0-9_.:-]{1,64}"
@@ -197,7 +198,9 @@ class AgentConfig(Table):
         mqtt: Any
         stdout: Any
     else:
-        cameras: Annotated[tuple[_Camera, ...], Field(min_length=1, description="One or more.")]
+        cameras: Annotated[
+            tuple[_Camera, ...], Field(min_length=1, max_length=MOST_CAMERAS, description="One or more.")
+        ]
         mqtt: _Publishers["mqtt"] | None = Field(None, description="The broker.")
         stdout: _Publishers["stdout"] | None = Field(None, description="Messages to standard output, in its place.")
 

@@ -19,6 +19,8 @@ WINDOW = 20  # unconfirmed at a time: fewer than any broker's receive maximum we
 REFUSED_PAUSE_S = 5.0
 FULL_RATE_PER_S = 100_000.0
 Kind = Literal["event", "result"]
+Entry = tuple[int, Message]
+"""A message and its place in the order in which they came."""
 
 
 class Outbox:
@@ -27,8 +29,9 @@ class Outbox:
     def __init__(self, link: Link, *, max_rows: int, max_mb: float, drain_per_s: float) -> None:
         self._link = link
         self._lock = threading.Lock()
-        self._waiting: dict[Kind, deque[Message]] = {"event": deque(), "result": deque()}
-        self._in_flight: dict[int, tuple[Kind, Message]] = {}
+        self._waiting: dict[Kind, deque[Entry]] = {"event": deque(), "result": deque()}
+        self._in_flight: dict[int, tuple[Kind, Entry]] = {}
+        self._came = 0
         self._bytes = 0
         self._next_token = 1
         self._ups = 0
@@ -52,7 +55,8 @@ class Outbox:
     def put(self, kind: Kind, message: Message) -> None:
         """Keeps the message for the broker. Any thread; never blocks on the network."""
         with self._lock:
-            self._waiting[kind].append(message)
+            self._came += 1
+            self._waiting[kind].append((self._came, message))
             self._bytes += len(message.payload)
             self._trim()
 
@@ -94,29 +98,28 @@ class Outbox:
 
     def _settle(self, receipt: Receipt) -> None:
         with self._lock:
-            kind, message = self._in_flight.pop(receipt.token, (None, None))
-            if kind is None or message is None:
+            kind, entry = self._in_flight.pop(receipt.token, (None, None))
+            if kind is None or entry is None:
                 return
             if receipt.accepted:
                 self.counts["delivered"] += 1
-                self._bytes -= len(message.payload)
+                self._bytes -= len(entry[1].payload)
                 return
             self.counts["refused"] += 1
-            self._put_back(kind, message)
+            self._put_back(kind, entry)
             self._paused_until_s = time.monotonic() + REFUSED_PAUSE_S * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
 
     def _take_back(self) -> None:
         """The connection broke: what was not confirmed goes back to the front, in its order."""
         with self._lock:
-            for kind, message in self._in_flight.values():
-                self._put_back(kind, message)
+            for kind, entry in self._in_flight.values():
+                self._put_back(kind, entry)
             self._in_flight.clear()
 
-    def _put_back(self, kind: Kind, message: Message) -> None:
-        """To the front again, in the order of sending: behind what was put back before and had been sent earlier."""
-        waiting, token = self._waiting[kind], message.token or 0
-        earlier = takewhile(lambda other: other.token is not None and other.token < token, waiting)
-        waiting.insert(sum(1 for _ in earlier), message)
+    def _put_back(self, kind: Kind, entry: Entry) -> None:
+        """To its place again, which is at the front, but behind what was put back before and had come earlier."""
+        waiting = self._waiting[kind]
+        waiting.insert(sum(1 for _ in takewhile(lambda other: other[0] < entry[0], waiting)), entry)
 
     def _send_some(self) -> None:
         now_s = time.monotonic()
@@ -138,15 +141,14 @@ class Outbox:
             kind: Kind = "event" if self._waiting["event"] else "result"
             if not self._waiting[kind] or len(self._in_flight) >= WINDOW:
                 return False
-            message = replace(self._waiting[kind].popleft(), token=self._next_token)
-            token = self._next_token
-            self._in_flight[token] = (kind, message)
+            entry, token = self._waiting[kind].popleft(), self._next_token
+            self._in_flight[token] = (kind, entry)
             self._next_token += 1
-        if self._link.send(message):
+        if self._link.send(replace(entry[1], token=token)):
             return True
         with self._lock:
             if self._in_flight.pop(token, None):
-                self._put_back(kind, message)
+                self._put_back(kind, entry)
         return False
 
     def _count(self) -> int:
@@ -157,5 +159,5 @@ class Outbox:
             kind: Kind = "result" if self._waiting["result"] else "event"
             if not self._waiting[kind]:
                 return
-            self._bytes -= len(self._waiting[kind].popleft().payload)
+            self._bytes -= len(self._waiting[kind].popleft()[1].payload)
             self.counts["dropped_results" if kind == "result" else "dropped_events"] += 1

@@ -294,6 +294,12 @@ def test_no_cameras_is_one_problem(tmp_path):
     assert problem_of(tmp_path, text) == (1, "cameras", "must not be empty")
 
 
+def test_more_cameras_than_a_birth_can_name_are_refused(tmp_path):
+    one = '[[cameras]]\nid = "c{}"\nkind = "replay"\nsource = "x"\ntrigger.kind = "frame"\n'
+    text = GOOD + "".join(one.format(number) for number in range(99))
+    assert problem_of(tmp_path, text) == (11, "cameras", "must have at most 100 items, not 101")
+
+
 def test_a_camera_that_is_wrong_is_not_called_missing_too(tmp_path):
     start, rest = GOOD.split("[[cameras]]", 1)
     text = "cameras = ['top']\n" + start + rest[rest.index("[mqtt]") :]
