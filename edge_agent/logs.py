@@ -35,7 +35,9 @@ SEND_TIMEOUT_US = 100_000  # a log entry may hold up a thread of the line for no
 
 _SECRET = r"(?:pass(?:word|wd|phrase)|pwd|secret|token|credential|api_?key|private_?key)"  # noqa: S105 - a pattern
 _SECRET_KEY = re.compile(rf"{_SECRET}(?!.*_(?:file|path)$)", re.IGNORECASE)
-_SECRET_IN_TEXT = re.compile(rf"({_SECRET}s?['\"]?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s&,;)]+)", re.IGNORECASE)
+_SECRET_IN_TEXT = re.compile(
+    rf"((?<![/\w.-])[\w-]*{_SECRET}s?['\"]?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s&,;)]+)", re.IGNORECASE
+)
 _CREDENTIALS_IN_URL = re.compile(r"(\w://)[^\s/]*@")
 _REDACTED = "***"
 _MESSAGE_VALUE_CHARS = 120

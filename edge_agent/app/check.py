@@ -1,6 +1,7 @@
 """Everything that can be wrong, found without opening a device."""
 
 from pathlib import Path
+from typing import Any
 
 from edge_agent import plugins
 from edge_agent.app.agent import choose_profile, engine_request
@@ -17,22 +18,29 @@ def check(path: Path) -> tuple[Loaded | None, list[Problem]]:
         loaded = load(path)
     except ConfigProblemsError as error:
         return None, error.problems
-    return loaded, _file_problems(loaded) + _model_problems(loaded)
+    return loaded, publisher_problems(loaded) + _camera_problems(loaded) + _model_problems(loaded)
 
 
-def _file_problems(loaded: Loaded) -> list[Problem]:
+def publisher_problems(loaded: Loaded) -> list[Problem]:
+    """What is wrong with the secrets and certificates that the publisher's table names."""
     kind, table = loaded.config.publisher
-    tables: list[tuple[KeyPath, str, str, object]] = [((kind,), "publishers", kind, table)]
-    tables += [(("cameras", i), "cameras", camera.kind, camera) for i, camera in enumerate(loaded.config.cameras)]
-    problems = []
-    for key, seam, kind, config in tables:
-        verify = getattr(plugins.load(seam, kind), "verify", None)  # type: ignore[arg-type]  # a seam, as written above
-        try:
-            if verify is not None:
-                verify(config)
-        except FatalError as error:
-            problems.append(loaded.problem(key, str(error)))
-    return problems
+    return _verify(loaded, (kind,), plugins.load("publishers", kind), table)
+
+
+def _camera_problems(loaded: Loaded) -> list[Problem]:
+    cameras = enumerate(loaded.config.cameras)
+    found = [_verify(loaded, ("cameras", i), plugins.load("cameras", camera.kind), camera) for i, camera in cameras]
+    return [problem for problems in found for problem in problems]
+
+
+def _verify(loaded: Loaded, key: KeyPath, module: Any, table: object) -> list[Problem]:
+    """What a kind that names files has to say of them."""
+    try:
+        if hasattr(module, "verify"):
+            module.verify(table)
+    except FatalError as error:
+        return [loaded.problem(key, str(error))]
+    return []
 
 
 def _model_problems(loaded: Loaded) -> list[Problem]:

@@ -14,9 +14,10 @@ import structlog
 
 from edge_agent import logs
 from edge_agent.app.agent import Connector, build, engine_request, make_rules, record_limits
+from edge_agent.app.check import publisher_problems
 from edge_agent.app.engine import choose_decoder, make_decoder
 from edge_agent.app.labels import unknown_labels
-from edge_agent.config import ConfigProblemsError, Loaded, live_changes, load
+from edge_agent.config import ConfigProblemsError, Loaded, dotted, live_changes, load
 from edge_agent.errors import ConfigError, FatalError
 from edge_agent.hardware.profile import Choice
 from edge_agent.runtime.agent import Agent
@@ -33,6 +34,8 @@ def run(path: Path) -> None:
     loaded = load(path)
     logs.configure(loaded.config.log.level, loaded.config.log.format)
     faulthandler.enable()
+    if problems := publisher_problems(loaded):
+        raise ConfigProblemsError(problems)
     with single_instance(path):
         agent, connector = build(loaded)
         _listen_to_signals(agent)
@@ -53,7 +56,7 @@ def reload(agent: Agent, connector: Connector, old: Loaded) -> Loaded:
         new = load(old.path)
         live, restart = live_changes(old.config, new.config)
         if restart:
-            keys = ", ".join(".".join(map(str, change)) for change in restart)
+            keys = ", ".join(dotted(change) for change in restart)
             raise ConfigError(f"restart needed for {keys}")
         _take_over(agent, connector, new)
     except FatalError as error:
@@ -71,7 +74,7 @@ def _take_over(agent: Agent, connector: Connector, new: Loaded) -> None:
     config, engine = new.config, agent.pipeline.engine
     if engine is None:
         raise ConfigError("the engine is not open")
-    problems = unknown_labels(new, engine.model)
+    problems = publisher_problems(new) + unknown_labels(new, engine.model)
     if problems:
         raise ConfigProblemsError(problems)
     request = engine_request(config, Choice(None, supported=True, reason=""))

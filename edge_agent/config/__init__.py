@@ -1,7 +1,7 @@
 """The configuration: one TOML file per agent, parsed at the edge and trusted inside."""
 
 from edge_agent.config.load import Loaded, load
-from edge_agent.config.problems import ConfigProblemsError, Problem
+from edge_agent.config.problems import ConfigProblemsError, Problem, dotted
 from edge_agent.config.reload import live_changes
 from edge_agent.config.schema import AgentConfig, CameraConfig, LineTrigger
 
@@ -12,6 +12,7 @@ __all__ = [
     "LineTrigger",
     "Loaded",
     "Problem",
+    "dotted",
     "live_changes",
     "load",
 ]

@@ -8,10 +8,11 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from edge_agent.core.ports import Message, Publisher, Receipt
 from edge_agent.errors import PublisherLostError
+from edge_agent.wire.topics import Prefix
 
 
 class Config(BaseModel):
@@ -19,14 +20,7 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    prefix: str = Field("factory", description="First level or levels of every topic.")
-
-    @field_validator("prefix")
-    @classmethod
-    def _is_a_topic(cls, prefix: str) -> str:
-        if any(c in prefix for c in "+#$\0") or not all(prefix.split("/")):
-            raise ValueError("must be topic levels such as factory or acme/leon: no empty level, no + # $ and no NUL")
-        return prefix
+    prefix: Prefix = Field("factory", description="First level or levels of every topic.")
 
 
 def create(config: Config, client_id: str, will: Message | None = None) -> Publisher:  # noqa: ARG001 - the seam's signature

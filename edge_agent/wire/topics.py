@@ -1,6 +1,19 @@
 """Where messages go: `{prefix}/{site}/{area}/{line}/{cell}/vision/{device}/…`."""
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+
+def _levels(prefix: str) -> str:
+    if any(c in prefix for c in "+#$\0") or not all(prefix.split("/")):
+        raise ValueError("must be topic levels such as factory or acme/leon: no empty level, no + # $ and no NUL")
+    return prefix
+
+
+Prefix = Annotated[str, Field(max_length=128), AfterValidator(_levels)]
+"""The first level or levels of every topic."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,7 +188,7 @@ def test_sighup_takes_new_thresholds_and_refuses_the_rest(tmp_path, broker, list
         refused = listener.wait_for(
             lambda heard: heard.topic == f"{ROOT}/event" and heard.json["code"] == "reload_refused"
         )
-        assert "cameras.0.fps" in refused.json["message"]
+        assert "cameras[0].fps" in refused.json["message"]
         agent.config.write_text("not toml")
         agent.send(signal.SIGHUP)
         listener.wait_for_count(

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from edge_agent.errors import ConfigError
+from edge_agent.wire.topics import Prefix
 
 
 class Tls(BaseModel):
@@ -39,7 +40,7 @@ class Config(BaseModel):
     password_file: Path | None = Field(
         None, description="File of mode 0600 with the password; a bare name is looked up among the systemd credentials."
     )
-    prefix: str = Field("factory", description="First level or levels of every topic.")
+    prefix: Prefix = Field("factory", description="First level or levels of every topic.")
     keepalive_s: int = Field(5, ge=1, le=3600, description="A dead link is noticed after twice this time.")
     tls: Tls | None = Field(None, description="TLS with verification, when present.")
 
@@ -56,13 +57,6 @@ class Config(BaseModel):
         if "/" in host or any(c.isspace() for c in host):
             raise ValueError("must be a name or an address, without scheme, port or spaces: broker.example.com")
         return host
-
-    @field_validator("prefix")
-    @classmethod
-    def _is_a_topic(cls, prefix: str) -> str:
-        if any(c in prefix for c in "+#$\0") or not all(prefix.split("/")):
-            raise ValueError("must be topic levels such as factory or acme/leon: no empty level, no + # $ and no NUL")
-        return prefix
 
     @model_validator(mode="after")
     def _password_needs_username(self) -> "Config":
