@@ -4,6 +4,7 @@ import math
 import threading
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 
 from edge_agent.core.datatypes import Detections, Frame
 from edge_agent.core.parts import Decision, Part
@@ -51,7 +52,7 @@ class Desk:
         self._scribe, self._link, self._outbox = scribe, link, outbox
         self.results = results
         self.unsent = Unsent()
-        self.nobody_listens = False
+        self.unheard: set[str] = set()  # cameras whose last verdict nobody had subscribed to
         self.last_overdue_ns: int | None = None
         self.verdicts: dict[str, int] = {}
         self.last_seq = {camera.id: 0 for camera in scribe.identity.cameras}
@@ -99,16 +100,23 @@ class Desk:
 
     # ---- what the connection reports
 
+    @property
+    def nobody_listens(self) -> bool:
+        """Whether the verdicts of a camera reach nobody."""
+        return bool(self.unheard)
+
     def confirm(self, receipt: Receipt) -> None:
         """What the broker said of a verdict."""
         with self._lock:
             _, sent = self._unconfirmed.pop(receipt.token, (0, None))
         if sent is None:
             return
-        if receipt.accepted:
-            self.nobody_listens = receipt.nobody_listens
-        else:
+        if not receipt.accepted:
             self.unsent.add(sent.part.camera, "refused", sent.seq)
+        elif receipt.nobody_listens:
+            self.unheard.add(sent.part.camera)
+        else:
+            self.unheard.discard(sent.part.camera)
 
     def has_overdue_confirmation(self, now_ns: int) -> bool:
         """Whether a verdict stayed without a PUBACK while it was valid."""
@@ -156,6 +164,8 @@ class Desk:
             return self._tokens
 
     def _verdict(self, part: Part, decision: Decision, latency: wire.Latency, head: dict[str, object]) -> wire.Verdict:
+        captured_at = utc_of(part.captured_ns)
+        valid_for = timedelta(microseconds=(part.valid_until_ns - part.captured_ns) / 1e3)
         facts = {
             "camera": part.camera,
             "trigger_id": part.trigger_id,
@@ -163,8 +173,8 @@ class Desk:
             "part_id": part.id,
             "verdict": decision.verdict,
             "reasons": _reasons(decision),
-            "captured_at": utc_of(part.captured_ns),
-            "valid_until": utc_of(part.valid_until_ns),
+            "captured_at": captured_at,
+            "valid_until": captured_at + valid_for,
             "sent_mono_ms": time.monotonic_ns() / 1e6,
             "clock": self._scribe.clock,
             "latency_ms": latency,

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from edge_agent.core.boxes import nms
 from edge_agent.core.datatypes import Array, Detections, FloatArray, Frame
 from edge_agent.core.lines import Direction, Segment, crosses
 from edge_agent.core.parts import Decision, Ledger, Part, combine
@@ -13,6 +14,7 @@ from edge_agent.core.ports import Observation, Rule
 from edge_agent.core.tracker import Track, Tracker
 
 MakeRule = Callable[[], Rule]
+SAME_THING_IOU = 0.7  # as in Ultralytics' own suppression
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ class LineInspector:
 
     def finish(self, frame: Frame, part: Part | None, detections: Detections) -> list[Judged]:  # noqa: ARG002 - the port's
         """Follows the parts, gathers what is found on them, and judges those that crossed with this frame."""
-        is_part = np.isin(detections.classes, self._part_classes)
+        is_part = self._is_part(detections)
         tracks, gone = self._tracker.update(detections[is_part], frame.captured_ns)
         for track_id in gone:
             self._dossiers.pop(track_id, None)
@@ -110,6 +112,14 @@ class LineInspector:
         height, width = frame.image.shape[:2]
         crossed = [track for track in tracks if self._crosses(track, width, height)]
         return [judged for track in crossed if (judged := self._judge(track, frame))]
+
+    def _is_part(self, detections: Detections) -> Array:
+        """Which are parts. Of several part labels on the same thing the best is the part, the others are found on it."""
+        found = np.flatnonzero(np.isin(detections.classes, self._part_classes))
+        boxes, scores = detections.boxes[found], detections.scores[found]
+        if len(self._part_classes) > 1:
+            found = found[nms(boxes, scores, np.zeros(len(found), int), SAME_THING_IOU, len(found))]
+        return np.isin(np.arange(len(detections)), found)
 
     def _gather(self, tracks: list[Track], others: Detections) -> None:
         owners = owners_of(others.boxes, tracks)

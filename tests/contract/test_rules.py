@@ -1,7 +1,7 @@
 """What every rule promises, on every kind: see `edge_agent.core.ports.Rule`."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent import plugins
@@ -49,12 +49,14 @@ def test_an_empty_frame_can_be_judged(kind):
 
 
 @each_kind
+@settings(deadline=None)
 @given(frames=FRAMES)
 def test_the_same_observations_give_the_same_decision(kind, frames):
     assert watch(make_rule(kind), frames) == watch(make_rule(kind), frames)
 
 
 @each_kind
+@settings(deadline=None)
 @given(frames=FRAMES)
 def test_to_decide_changes_nothing(kind, frames):
     asked, silent = make_rule(kind), make_rule(kind)
@@ -66,6 +68,7 @@ def test_to_decide_changes_nothing(kind, frames):
 
 
 @each_kind
+@settings(deadline=None)
 @given(frames=FRAMES)
 def test_one_part_knows_nothing_of_the_part_before(kind, frames):
     watch(make_rule(kind), [[(label, 0.9) for label in LABELS]] * 3)
@@ -73,6 +76,7 @@ def test_one_part_knows_nothing_of_the_part_before(kind, frames):
 
 
 @each_kind
+@settings(deadline=None)
 @given(frames=FRAMES)
 def test_the_order_within_a_frame_does_not_change_the_verdict(kind, frames):
     turned = [found[::-1] for found in frames]
@@ -80,6 +84,7 @@ def test_the_order_within_a_frame_does_not_change_the_verdict(kind, frames):
 
 
 @each_kind
+@settings(deadline=None)
 @given(frames=FRAMES)
 def test_reasons_are_bounded_can_be_sent_and_stand_only_where_it_is_no_pass(kind, frames):
     decision = watch(make_rule(kind), frames)

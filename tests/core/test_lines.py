@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.core.lines import DIRECTIONS, crosses, normal_along
@@ -89,6 +89,7 @@ def test_who_waits_on_the_line_and_goes_back_crosses_it_the_other_way_only_for_a
 POINTS = st.tuples(st.floats(0, 1), st.floats(0.01, 0.99))
 
 
+@settings(deadline=None)
 @given(st.lists(POINTS, min_size=2, max_size=30), st.sampled_from(["right", "left"]))
 def test_on_any_way_crossings_there_and_back_take_turns(way, direction):
     steps = list(pairwise(way))
@@ -97,6 +98,7 @@ def test_on_any_way_crossings_there_and_back_take_turns(way, direction):
     assert there == [i for i, (a, b) in enumerate(steps) if not is_beyond(a) and is_beyond(b)]
 
 
+@settings(deadline=None)
 @given(st.lists(POINTS, min_size=2, max_size=30))
 def test_any_counts_every_change_of_sides_once(way):
     steps = list(pairwise(way))

@@ -2,7 +2,7 @@ import random
 import threading
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.core.parts import MAX_REASONS, Decision, Ledger, Reason, combine
@@ -79,6 +79,7 @@ def test_closing_all_gives_what_was_open():
     assert parts.opened == parts.closed == 3
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["open", "close", "close_again", "expire", "close_all"]), max_size=60), st.data())
 def test_opened_is_closed_plus_open_after_every_step(steps, data):
     parts, everything, closed, now_ns = ledger(deadline_ms=5), [], [], 0
@@ -172,6 +173,7 @@ REASONS = st.builds(Reason, st.just("r"), st.sampled_from("abc"), st.none() | st
 DECISIONS = st.builds(Decision, WORDS, st.lists(REASONS, max_size=6).map(tuple))
 
 
+@settings(deadline=None)
 @given(st.lists(DECISIONS, max_size=8))
 def test_a_combination_never_has_more_than_four_reasons(decisions):
     combined = combine(decisions)
@@ -179,6 +181,7 @@ def test_a_combination_never_has_more_than_four_reasons(decisions):
     assert len(combined.reasons) == min(MAX_REASONS, len(given_reasons))
 
 
+@settings(deadline=None)
 @given(st.lists(DECISIONS, max_size=8), st.randoms(use_true_random=False))
 def test_the_order_of_the_rules_does_not_change_the_verdict(decisions, random):
     shuffled = random.sample(decisions, len(decisions))

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.core.datatypes import Detections
@@ -134,6 +134,7 @@ def detections_of(spots):
     return make_detections(*((i, 0.5, make_box(x * 5, y * 5, w * 5, h * 5)) for i, (x, y, w, h) in enumerate(spots)))
 
 
+@settings(deadline=None)
 @given(SCENES)
 def test_every_detection_is_in_exactly_one_track(scenes):
     tracker = Tracker()
@@ -145,6 +146,7 @@ def test_every_detection_is_in_exactly_one_track(scenes):
             assert (track.box == detections.boxes[track.class_id]).all()
 
 
+@settings(deadline=None)
 @given(SCENES)
 def test_ids_are_unique_rise_and_never_come_back(scenes):
     tracker = Tracker(TrackerSettings(max_gap_frames=1, max_gap_ms=0))
@@ -161,6 +163,7 @@ def test_ids_are_unique_rise_and_never_come_back(scenes):
         dead |= set(gone)
 
 
+@settings(deadline=None)
 @given(SCENES, st.randoms(use_true_random=False))
 def test_the_order_of_detections_does_not_change_the_tracks(scenes, random):
     straight, shuffled = Tracker(), Tracker()

@@ -57,12 +57,12 @@ def test_a_part_gets_its_verdict_at_once_and_its_result_later(station, line):
 
 
 def test_a_verdict_expires_with_its_validity(line):
-    with Station(one_after_the_other(line), valid_ms=1500) as station:
+    with Station(one_after_the_other(line), valid_ms=1900) as station:
         station.desk.judged(station.open_part(), GOOD)
     (message,) = line.sent
     verdict = wire.Verdict.model_validate_json(message.payload)
     assert message.expiry_s == 2
-    assert (verdict.valid_until - verdict.captured_at).total_seconds() == pytest.approx(1.5, abs=0.005)
+    assert (verdict.valid_until - verdict.captured_at).total_seconds() == pytest.approx(1.9, abs=0.005)
 
 
 def test_the_stages_of_a_verdict_are_those_of_its_frame(station, line):
@@ -201,6 +201,16 @@ def test_the_broker_says_whether_anybody_listens(station, line, code, nobody):
     assert station.desk.nobody_listens is nobody
     assert station.desk.unsent.totals == {}
     assert not station.desk.has_overdue_confirmation(time.monotonic_ns() + 10**12)
+
+
+def test_a_camera_that_is_heard_does_not_hide_one_that_is_not():
+    with Station(one_after_the_other(line := Wire()), cameras=("top", "side")) as station:
+        station.herald._take_notices()
+        for camera, code in (("top", 0x10), ("side", 0x00), ("top", 0x10), ("side", 0x00)):
+            line.code = code
+            station.desk.judged(station.open_part(camera), GOOD)
+            confirm_by(station, line)
+            assert station.desk.nobody_listens
 
 
 def test_a_verdict_that_the_broker_refuses_is_not_delivered(station, line):

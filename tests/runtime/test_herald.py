@@ -96,7 +96,7 @@ def test_the_heart_beats_about_four_times_a_second(station, line):
     while time.monotonic() < until_s:
         station.herald.tick("running", ())
         time.sleep(0.01)
-    assert 4 <= len(line.on("/heartbeat")) <= 8
+    assert 3 <= len(line.on("/heartbeat")) <= 8
 
 
 def test_a_heartbeat_says_what_was_last_decided_and_is_forgotten_soon(station, line):
@@ -168,7 +168,7 @@ def test_a_verdict_on_the_next_connection_does_not_pay_for_the_last_one():
 
 
 def test_a_verdict_without_confirmation_while_valid_cuts_the_connection():
-    with Station(one_after_the_other(first := Wire(code=None), second := Wire()), valid_ms=50) as station:
+    with Station(one_after_the_other(first := Wire(code=None), second := Wire()), valid_ms=300) as station:
         station.desk.judged(station.open_part(), GOOD)
         wait_for(lambda: station.desk.has_overdue_confirmation(time.monotonic_ns()))
         station.herald.tick("running", ())

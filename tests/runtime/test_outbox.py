@@ -101,10 +101,10 @@ def test_when_memory_runs_out_the_oldest_results_go(make):
 def test_what_is_delivered_makes_room_again(make):
     outbox, start = make(one_after_the_other(Wire()), max_mb=0.01)
     start()
-    for number in range(50):
+    for number in range(20):
         outbox.put("result", numbered("result", number, padding=980))
         wait_for(lambda: outbox.waiting() == 0)
-    assert (outbox.counts["delivered"], outbox.counts["dropped_results"], outbox._bytes) == (50, 0, 0)
+    assert (outbox.counts["delivered"], outbox.counts["dropped_results"], outbox._bytes) == (20, 0, 0)
 
 
 def test_no_more_is_in_flight_than_brokers_allow(make):
@@ -260,10 +260,11 @@ def test_nothing_is_lost_when_the_broker_dies_and_comes_back(make, tmp_path):
             listener.wait_for_count(lambda _: True, 30)
             broker.kill()
             heard += listener.heard
-        for number in range(100, 200):
+        for number in range(100, 199):
             outbox.put("result", numbered("result", number))
         broker.start()
-        with Listener(broker.port) as listener:
+        with Listener(broker.port) as listener:  # it may come after the first of them: the broker keeps nothing for it
+            outbox.put("result", numbered("result", 199))
             wait_for(lambda: outbox.waiting() == 0)
             listener.wait_for(lambda message: message.json["n"] == 199)
             after = listener.on("result")

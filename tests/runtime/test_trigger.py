@@ -256,6 +256,24 @@ def test_a_part_that_is_found_twice_in_one_frame_is_still_one():
     assert len(belt.move(95, 120, 145, 170)) == 1
 
 
+def test_a_thing_that_is_found_under_two_part_labels_is_one_part():
+    belt = Belt(parts=("bottle", "cap"))
+    judged = [j for x in RIGHT for j in belt.show(bottle(x), (CAP, 0.8, make_box(x + 1, 50, 40, 20)))]
+    assert len(judged) == 1
+
+
+def test_the_part_label_that_was_less_sure_is_still_found_on_the_part():
+    belt = Belt(rejects_cracks, parts=("bottle", "crack"))
+    judged = [j for x in RIGHT for j in belt.show(bottle(x), (CRACK, 0.8, make_box(x + 1, 50, 40, 20)))]
+    assert [j.decision.verdict for j in judged] == ["reject"]
+
+
+def test_different_things_with_different_part_labels_are_different_parts():
+    belt = Belt(parts=("bottle", "cap"))
+    judged = [j for x in RIGHT for j in belt.show(bottle(x, 25), (CAP, 0.8, make_box(x, 75, 40, 20)))]
+    assert len(judged) == 2
+
+
 def test_a_box_belongs_to_the_part_that_contains_its_centre():
     tracks = [make_track(1, make_box(50, 50)), make_track(2, make_box(100, 50))]
     boxes = make_detections(*((CRACK, 0.9, make_box(x, 50, 4, 4)) for x in (45, 75, 105, 60))).boxes
