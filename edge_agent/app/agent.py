@@ -18,11 +18,11 @@ from edge_agent.core.ports import Message, Publisher
 from edge_agent.errors import ConfigError
 from edge_agent.hardware import probe, telemetry
 from edge_agent.hardware.profile import Choice, choose, load_all
-from edge_agent.runtime.agent import Agent
+from edge_agent.runtime.agent import Agent, Wish
 from edge_agent.runtime.capture import Capture
 from edge_agent.runtime.desk import Desk
 from edge_agent.runtime.engine import Engine
-from edge_agent.runtime.health import STALL_S, Health, Vitals
+from edge_agent.runtime.health import Health, Vitals
 from edge_agent.runtime.herald import Herald
 from edge_agent.runtime.link import Link
 from edge_agent.runtime.mailbox import Mailbox, Mailroom
@@ -40,7 +40,7 @@ class Connector:
     """Opens the connections with the credentials of the day."""
 
     def __init__(self, config: AgentConfig) -> None:
-        self._config, self._seen = config, _credentials(config)
+        self._config, self._seen = config, _fingerprint(config)
 
     def open(self, role: str, will: Message | None) -> Publisher:
         """A fresh connection."""
@@ -52,19 +52,18 @@ class Connector:
 
     def renew(self, config: AgentConfig) -> bool:
         """Takes over the configuration; True where its credentials or certificates are others than before."""
-        before, self._config, self._seen = self._seen, config, _credentials(config)
-        return self._seen != before
+        before, self._config, self._seen = self._seen, config, _fingerprint(config)
+        return bool(self._seen != before)
 
 
-def _credentials(config: AgentConfig) -> list[Any]:
-    """The publisher's table and what stands in the files that it names."""
-    _, table = config.publisher
-    tls = getattr(table, "tls", None)
-    paths = [getattr(table, "password_file", None), *((tls.ca, tls.cert, tls.key) if tls else ())]
-    return [table, *(path.read_bytes() if path and path.is_file() else None for path in paths)]
+def _fingerprint(config: AgentConfig) -> Any:
+    """Changes where the publisher's table does, or a secret or certificate that it names."""
+    kind, table = config.publisher
+    module = plugins.load("publishers", kind)
+    return (table, module.fingerprint(table) if hasattr(module, "fingerprint") else None)
 
 
-def build(loaded: Loaded) -> tuple[Agent, Connector]:
+def build(loaded: Loaded, wishes: "queue.SimpleQueue[Wish]") -> tuple[Agent, Connector]:
     """Every part of the agent, made but not started; nothing is opened yet.
 
     Raises:
@@ -76,22 +75,17 @@ def build(loaded: Loaded) -> tuple[Agent, Connector]:
     mailroom, ledger = Mailroom(), Ledger(config.verdict.deadline_ms, config.verdict.valid_ms)
     mailboxes = {camera.id: mailroom.add(lossless=is_lossless(camera)) for camera in config.cameras}
     captures = {camera.id: _capture(camera, choice, mailboxes[camera.id]) for camera in config.cameras}
-    wills: list[Herald] = []
     connector = Connector(config)
-    line = Link("line", lambda: connector.open("line", wills[0].will()))
+    line = Link("line", lambda: connector.open("line", herald.will()))
     records = Link("records", lambda: connector.open("records", None))
     outbox = Outbox(records, **record_limits(config))
     desk = Desk(scribe, line, outbox, results=config.records.results)
     herald = Herald(scribe, desk, line, outbox)
-    wills.append(herald)
     open_ = partial(_open_engine, loaded, choice, scribe)
     pipeline = Pipeline(open_, partial(make_inspectors, config, ledger), mailroom, ledger, desk)
     links = {"line": line, "records": records}
-    stall_s = max(STALL_S, config.verdict.deadline_ms / 1000)
     vitals = read_vitals()
-    health = Health(
-        captures, mailboxes, pipeline, ledger, desk, outbox, links, stall_s, vitals, started_ns=time.monotonic_ns()
-    )
+    health = Health(captures, mailboxes, pipeline, ledger, desk, outbox, links, vitals, started_ns=time.monotonic_ns())
     agent = Agent(
         scribe=scribe,
         ledger=ledger,
@@ -108,7 +102,7 @@ def build(loaded: Loaded) -> tuple[Agent, Connector]:
         timer=Timer(ledger, desk, herald, health),
         notifier=Notifier(),
         read_vitals=read_vitals,
-        wishes=queue.SimpleQueue(),
+        wishes=wishes,
     )
     return agent, connector
 

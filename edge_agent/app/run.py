@@ -2,8 +2,11 @@
 
 import faulthandler
 import gc
+import os
+import queue
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,14 +16,14 @@ from pathlib import Path
 import structlog
 
 from edge_agent import logs
-from edge_agent.app.agent import Connector, build, engine_request, make_rules, record_limits
+from edge_agent.app.agent import Connector, build, make_rules, record_limits
 from edge_agent.app.check import publisher_problems
 from edge_agent.app.engine import choose_decoder, make_decoder
 from edge_agent.app.labels import unknown_labels
 from edge_agent.config import ConfigProblemsError, Loaded, dotted, live_changes, load
+from edge_agent.core.datatypes import Thresholds
 from edge_agent.errors import ConfigError, FatalError
-from edge_agent.hardware.profile import Choice
-from edge_agent.runtime.agent import Agent
+from edge_agent.runtime.agent import Agent, Wish
 
 log = structlog.get_logger()
 
@@ -31,14 +34,14 @@ def run(path: Path) -> None:
     Raises:
         FatalError: with the exit code to end with.
     """
+    wishes = _listen_to_signals()
     loaded = load(path)
     logs.configure(loaded.config.log.level, loaded.config.log.format)
     faulthandler.enable()
     if problems := publisher_problems(loaded):
         raise ConfigProblemsError(problems)
     with single_instance(path):
-        agent, connector = build(loaded)
-        _listen_to_signals(agent)
+        agent, connector = build(loaded, wishes)
         log.info("starting", config=str(path), config_sha256=loaded.sha256, session=agent.scribe.identity.session)
         try:
             agent.start()
@@ -46,12 +49,16 @@ def run(path: Path) -> None:
             while agent.wait() == "reload":
                 loaded = reload(agent, connector, loaded)
         finally:
-            agent.stop()
+            all_ended = agent.stop()
+    if not all_ended:  # a thread that comes back from a hanging call into an interpreter that shuts down would crash it
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def reload(agent: Agent, connector: Connector, old: Loaded) -> Loaded:
     """Takes over what may change while running, or refuses the whole file; what runs goes on either way."""
-    agent.notifier.reloading()
+    if agent.is_ready:
+        agent.notifier.reloading()
     try:
         new = load(old.path)
         live, restart = live_changes(old.config, new.config)
@@ -66,7 +73,8 @@ def reload(agent: Agent, connector: Connector, old: Loaded) -> Loaded:
         agent.herald.event("reloaded", "info", "the configuration was read again", {"changed": len(live)})
         return new
     finally:
-        agent.notifier.ready()
+        if agent.is_ready:
+            agent.notifier.ready()
 
 
 def _take_over(agent: Agent, connector: Connector, new: Loaded) -> None:
@@ -77,8 +85,9 @@ def _take_over(agent: Agent, connector: Connector, new: Loaded) -> None:
     problems = publisher_problems(new) + unknown_labels(new, engine.model)
     if problems:
         raise ConfigProblemsError(problems)
-    request = engine_request(config, Choice(None, supported=True, reason=""))
-    decoder = make_decoder(choose_decoder(engine.model, config.model.decoder)[0], engine.model, request.thresholds)
+    thresholds = Thresholds(config.model.conf, config.model.iou)
+    decoder = make_decoder(choose_decoder(engine.model, config.model.decoder)[0], engine.model, thresholds)
+    has_new_credentials = connector.renew(config)
     engine.decoder = decoder
     for camera, inspector in zip(config.cameras, agent.pipeline.inspectors, strict=True):
         inspector.rules = make_rules(camera)
@@ -92,16 +101,19 @@ def _take_over(agent: Agent, connector: Connector, new: Loaded) -> None:
         deadline_ms=verdict.deadline_ms,
         valid_ms=verdict.valid_ms,
     )
-    if connector.renew(config):
+    if has_new_credentials:
         agent.line.reopen()
         agent.records.reopen()
     logs.set_level(config.log.level)
 
 
-def _listen_to_signals(agent: Agent) -> None:
-    signal.signal(signal.SIGTERM, lambda *_: agent.wishes.put("stop"))
-    signal.signal(signal.SIGINT, lambda *_: agent.wishes.put("stop"))
-    signal.signal(signal.SIGHUP, lambda *_: agent.wishes.put("reload"))
+def _listen_to_signals() -> "queue.SimpleQueue[Wish]":
+    """What operators wish, in order."""
+    wishes: queue.SimpleQueue[Wish] = queue.SimpleQueue()
+    signal.signal(signal.SIGTERM, lambda *_: wishes.put("stop"))
+    signal.signal(signal.SIGINT, lambda *_: wishes.put("stop"))
+    signal.signal(signal.SIGHUP, lambda *_: wishes.put("reload"))
+    return wishes
 
 
 @contextmanager

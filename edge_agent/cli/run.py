@@ -1,5 +1,6 @@
 """`edge-agent run`: the daemon."""
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ def run(config: Annotated[Path, typer.Option("--config", "-c", metavar="FILE", h
 
     SIGTERM and Ctrl-C stop it within five seconds; SIGHUP reads the configuration again.
     """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the agent listens to it: by itself it would end the process
     from edge_agent.app.run import run as run_agent
 
     run_agent(config)

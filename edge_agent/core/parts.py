@@ -68,6 +68,7 @@ class Ledger:
         self._lock = threading.Lock()
         self._open: dict[str, Part] = {}
         self._numbers: dict[str, int] = {}
+        self._shut = False
         self.opened = 0
         self.closed = 0
         self.set_limits(deadline_ms, valid_ms)
@@ -77,15 +78,16 @@ class Ledger:
         self._limits_ns = (int(deadline_ms * 1e6), int(valid_ms * 1e6))
 
     def open(self, camera: str, captured_ns: int, trigger_id: str | None = None, position: float | None = None) -> Part:
-        """A new part; its deadline and validity count from `captured_ns`."""
+        """A new part; its deadline and validity count from `captured_ns`. After `close_all` it is born closed."""
         deadline_ns, valid_ns = self._limits_ns
         with self._lock:
             number = self._numbers[camera] = self._numbers.get(camera, 0) + 1
             part = Part(
                 camera, number, captured_ns, captured_ns + deadline_ns, captured_ns + valid_ns, trigger_id, position
             )
-            self._open[part.id] = part
-            self.opened += 1
+            if not self._shut:
+                self._open[part.id] = part
+                self.opened += 1
         return part
 
     def close(self, part: Part) -> bool:
@@ -101,7 +103,8 @@ class Ledger:
         return self._close_where(lambda part: part.deadline_ns <= now_ns)
 
     def close_all(self) -> list[Part]:
-        """Closes what is open; the parts are the caller's to report."""
+        """The end: closes what is open, and opens no more; the parts are the caller's to report."""
+        self._shut = True
         return self._close_where(lambda _: True)
 
     def next_deadline_ns(self) -> int | None:

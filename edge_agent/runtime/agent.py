@@ -2,8 +2,8 @@
 
 import queue
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import structlog
@@ -24,7 +24,10 @@ from edge_agent.runtime.timer import Timer
 log = structlog.get_logger()
 ROUND_S = 0.2
 HEALTH_S = 10.0
-LOADING_S = 30.0  # asked of systemd anew each round while the engine loads
+LOADING_STEP_S = 30.0  # asked of systemd anew each round while the engine loads,
+LOADING_MOST_S = 1800.0  # but not for ever: a build on the device takes minutes
+LOADING = ("pipeline", "cameras")
+LOOKING_MOST_S = 1.2
 STUCK_S = 20.0  # a camera driver may block for ten on purpose
 Wish = Literal["stop", "reload"]
 
@@ -50,10 +53,11 @@ class Agent:
     read_vitals: Callable[[], Vitals]
     wishes: "queue.SimpleQueue[Wish]"
     _health_due_s: float = 0.0
-    _ready: bool = False
+    is_ready: bool = False
+    _hanging: list[str] = field(default_factory=list)
 
     def start(self) -> None:
-        """Connections, then the engine, then the cameras. Returns when the cameras are being opened.
+        """Connections, then the engine, then the cameras. Returns when the cameras are being opened, or on a wish to stop.
 
         Raises:
             FatalError: the engine could not be opened.
@@ -64,13 +68,27 @@ class Agent:
         self.outbox.start()
         self.timer.start()
         self.pipeline.start()
-        while not self.pipeline.opened.wait(ROUND_S):
-            self.notifier.watchdog()
-            self.notifier.extend_timeout(LOADING_S)
+        if not self._wait_for_engine():
+            return
         if self.pipeline.failed is not None:
             raise self.pipeline.failed
         for capture in self.captures.values():
             capture.start()
+
+    def _wait_for_engine(self) -> bool:
+        """False where somebody wishes to stop meanwhile. A wish to reload waits until the engine is open."""
+        give_up_s = time.monotonic() + LOADING_MOST_S
+        wishes: list[Wish] = []
+        while not self.pipeline.opened.wait(ROUND_S) and "stop" not in wishes:
+            while not self.wishes.empty():
+                wishes.append(self.wishes.get())
+            self._raise_failures()
+            if time.monotonic() < give_up_s and not self._stuck(LOADING):
+                self.notifier.watchdog()
+                self.notifier.extend_timeout(LOADING_STEP_S)
+        for wish in wishes:
+            self.wishes.put(wish)
+        return "stop" not in wishes
 
     def wait(self) -> Literal["stop", "reload", "finished"]:
         """Watches until somebody wishes something, or every finite camera has ended.
@@ -91,27 +109,51 @@ class Agent:
             if self._all_is_judged():
                 return "finished"
 
-    def stop(self) -> None:
-        """Within five seconds: open parts get `unknown(stopping)`, `state` becomes `offline`, records go out."""
+    def stop(self) -> bool:
+        """Within five seconds: open parts get `unknown(stopping)`, `state` becomes `offline`, records go out.
+
+        False where a thread did not end, because it hangs in a call.
+        """
         self.notifier.stopping()
+        self.herald.winding_down = True
+        for step in (self._stop_looking, self._close_parts, self._say_goodbye):
+            try:
+                step()
+            except Exception:
+                log.exception("stop_step_failed")
+        lost = self.outbox.stop(1.2)
+        self.line.stop(0.7)
+        self.records.stop(0.7)
+        self.herald.log_undelivered()
+        log.info("stopped", parts=self.ledger.closed, verdicts=self.desk.verdicts, records_lost=lost)
+        return not self._hanging
+
+    def _stop_looking(self) -> None:
+        """Ends cameras and engine together; those that do not end in time are left behind."""
+        until_s = time.monotonic() + LOOKING_MOST_S
+        self.pipeline.ask_to_stop()
+        for capture in self.captures.values():
+            capture.ask_to_stop()
         self.mailroom.close()
-        stuck = [name for name, capture in self.captures.items() if not capture.stop(0.7)]
-        if not self.pipeline.stop(0.7):
-            stuck.append("engine")
-        if stuck:
-            log.warning("stuck_at_stop", threads=stuck)
+        if not self.pipeline.stop(until_s - time.monotonic()):
+            self._hanging.append("engine")
+        for name, capture in self.captures.items():
+            if not capture.stop(max(0.0, until_s - time.monotonic())):
+                self._hanging.append(name)
+        if self._hanging:
+            log.warning("stuck_at_stop", threads=self._hanging)
+
+    def _close_parts(self) -> None:
         for part in self.ledger.close_all():
             self.desk.judged(part, Decision.unknown("stopping"))
         self.timer.stop()
-        self.health.stopping = True
         self.desk.settle_overdue(everything=True)
+
+    def _say_goodbye(self) -> None:
+        self.health.stopping = True
         self._report_cameras()
         self.herald.report_unsent()
         self.herald.announce(*self.health.state())
-        lost = self.outbox.stop(1.5)
-        self.line.stop(0.7)
-        self.records.stop(0.7)
-        log.info("stopped", parts=self.ledger.closed, verdicts=self.desk.verdicts, records_lost=lost)
 
     def _report_cameras(self) -> None:
         for capture in self.captures.values():
@@ -125,34 +167,34 @@ class Agent:
                     self.herald.event("camera_back", "info", f"camera {notice.camera} is back", back)
 
     def _raise_failures(self) -> None:
-        failures = [self.pipeline.failed, self.timer.failed, *(capture.failed for capture in self.captures.values())]
-        for failure in failures:
+        failures = [self.pipeline.failed, self.timer.failed, self.outbox.failed, self.line.failed, self.records.failed]
+        for failure in (*failures, *(capture.failed for capture in self.captures.values())):
             if failure is not None:
                 raise failure
 
     def _notify(self) -> None:
         state, reasons = self.health.state()
-        if not self._ready and state != "starting":
-            self._ready = True
+        if not self.is_ready and state != "starting":
+            self.is_ready = True
             self.notifier.ready()
             log.info("ready", state=state)
         if not self._stuck():
             self.notifier.watchdog()
         self.notifier.status(f"{state}{' ' + ', '.join(reasons) if reasons else ''}; {self.ledger.closed} parts")
 
-    def _stuck(self) -> list[str]:
-        """The threads that gave no sign of life: one of them hangs in a call, and only a restart helps."""
-        finished = {name for name, capture in self.captures.items() if capture.condition == "finished"}
-        ticks = {
-            "pipeline": self.pipeline.last_tick_ns,
-            "timer": self.timer.last_tick_ns,
-            "outbox": self.outbox.last_tick_ns,
-            "line": self.line.last_tick_ns,
-            "records": self.records.last_tick_ns,
-            **{name: capture.last_tick_ns for name, capture in self.captures.items() if name not in finished},
-        }
+    def _stuck(self, exempt: Collection[str] = ()) -> list[str]:
+        """The threads that gave no sign of life: one of them hangs in a call, and only a restart helps.
+
+        A link that is connecting is none of them: a resolver may take its time, and an absent broker is no reason.
+        """
+        ticks = {"pipeline": self.pipeline.last_tick_ns, "timer": self.timer.last_tick_ns}
+        ticks["outbox"] = self.outbox.last_tick_ns
+        ticks |= {name: link.last_tick_ns for name, link in self.health.links.items() if not link.is_connecting}
+        for name, capture in self.captures.items():
+            if capture.condition != "finished" and "cameras" not in exempt:
+                ticks[f"camera {name}"] = capture.last_tick_ns
         oldest_ns = time.monotonic_ns() - int(STUCK_S * 1e9)
-        return [name for name, tick_ns in ticks.items() if tick_ns < oldest_ns]
+        return [name for name, tick_ns in ticks.items() if tick_ns < oldest_ns and name not in exempt]
 
     def _read_vitals(self) -> None:
         self.health.vitals = self.read_vitals()

@@ -13,7 +13,7 @@ import structlog
 
 from edge_agent.core.datatypes import Frame
 from edge_agent.core.ports import Camera
-from edge_agent.errors import CameraLostError, EndOfStreamError, FrameTimeoutError, TransientError
+from edge_agent.errors import CameraLostError, EndOfStreamError, FatalError, FrameTimeoutError, TransientError
 from edge_agent.runtime.mailbox import Mailbox
 
 Condition = Literal["opening", "open", "lost", "finished", "failed"]
@@ -56,6 +56,7 @@ class Capture:
     Attributes:
         frames: frames read.
         timeouts: reads that got no frame in time.
+        skipped: pictures that the driver had and could not read.
         losses: outages, each of which is one `CameraLost` and, once over, one `CameraBack` in `notices`.
         reopens: openings after the first that worked.
         last_frame_ns: `captured_ns` of the last frame.
@@ -68,7 +69,7 @@ class Capture:
     def __init__(
         self, camera_id: str, open_: Callable[[], Camera], mailbox: Mailbox, *, timeout_s: float = 2.0
     ) -> None:
-        self.frames = self.timeouts = self.losses = self.reopens = 0
+        self.frames = self.timeouts = self.losses = self.reopens = self.skipped = 0
         self.last_frame_ns: int | None = None
         self.last_tick_ns = time.monotonic_ns()
         self.size: tuple[int, int] | None = None
@@ -106,6 +107,10 @@ class Capture:
         """Starts the thread. Once only."""
         self._thread.start()
 
+    def ask_to_stop(self) -> None:
+        """Asks the thread to end, and returns at once."""
+        self._stop.set()
+
     def stop(self, timeout_s: float) -> bool:
         """Asks the thread to end and waits for it; False if it is stuck in its driver."""
         self._stop.set()
@@ -133,6 +138,11 @@ class Capture:
                 self._read_until_stopped()
             except TransientError as error:
                 self._lost(str(error))
+            except (FatalError, EndOfStreamError):
+                raise
+            except Exception as error:
+                log.exception("camera_failed", camera=self._camera_id)
+                self._lost(f"{type(error).__name__}: {error}")
             if self.frames > frames_before:
                 pause_s = _FIRST_PAUSE_S
             self._pause(pause_s)
@@ -144,12 +154,10 @@ class Capture:
             self._openings += 1
             self.reopens = self._openings - 1
             quiet_since_s = time.monotonic()
+            skipped_before = self.skipped
             seq_offset: int | None = None
             while not self._stop.is_set():
                 self._tick()
-                if not self._mailbox.wait_for_room(TICK_S):
-                    quiet_since_s = time.monotonic()
-                    continue
                 try:
                     frame = camera.read(min(TICK_S, self._timeout_s))
                 except FrameTimeoutError as error:
@@ -160,6 +168,7 @@ class Capture:
                 if seq_offset is None:
                     seq_offset = max(0, self._last_seq + 1 - frame.seq)
                 self._accept(replace(frame, seq=frame.seq + seq_offset) if seq_offset else frame)
+                self.skipped = skipped_before + getattr(camera, "skipped", 0)
                 quiet_since_s = time.monotonic()
 
     def _accept(self, frame: Frame) -> None:

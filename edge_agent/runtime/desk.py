@@ -3,8 +3,11 @@
 import math
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+
+import structlog
+from pydantic import ValidationError
 
 from edge_agent.core.datatypes import Detections, Frame
 from edge_agent.core.parts import Decision, Part
@@ -17,6 +20,7 @@ from edge_agent.runtime.scribe import NAME_LENGTH, Scribe
 from edge_agent.runtime.unsent import Unsent
 from edge_agent.wire import messages as wire
 
+log = structlog.get_logger()
 MAX_DETECTIONS = 100
 LATE_DECISION_S = 5.0
 
@@ -52,6 +56,7 @@ class Desk:
         self._scribe, self._link, self._outbox = scribe, link, outbox
         self.results = results
         self.unsent = Unsent()
+        self.refused: set[str] = set()  # cameras whose last verdict the broker did not take
         self.unheard: set[str] = set()  # cameras whose last verdict nobody had subscribed to
         self.last_overdue_ns: int | None = None
         self.verdicts: dict[str, int] = {}
@@ -101,6 +106,11 @@ class Desk:
     # ---- what the connection reports
 
     @property
+    def deadline_ms(self) -> float:
+        """The deadline that new parts get."""
+        return self._scribe.identity.deadline_ms
+
+    @property
     def nobody_listens(self) -> bool:
         """Whether the verdicts of a camera reach nobody."""
         return bool(self.unheard)
@@ -111,7 +121,10 @@ class Desk:
             _, sent = self._unconfirmed.pop(receipt.token, (0, None))
         if sent is None:
             return
+        if receipt.accepted:
+            self.refused.discard(sent.part.camera)
         if not receipt.accepted:
+            self.refused.add(sent.part.camera)
             self.unsent.add(sent.part.camera, "refused", sent.seq)
         elif receipt.nobody_listens:
             self.unheard.add(sent.part.camera)
@@ -139,23 +152,32 @@ class Desk:
     def _send(self, part: Part, decision: Decision, lap: Lap | None) -> Sent:
         topic = self._scribe.topics.of("verdict", part.camera)
         with self._scribe.page(topic) as head:
-            latency = _latency(part, lap)
-            seq = self.last_seq[part.camera] = head["seq"]
+            sent = Sent(part, decision, head["seq"], in_time=False, latency=_latency(part, lap))
             self._count(decision)
-            remaining_ns = part.valid_until_ns - time.monotonic_ns()
-            if remaining_ns <= 0:
-                self.unsent.add(part.camera, "stale", seq)
-                return Sent(part, decision, seq, in_time=False, latency=latency)
-            sent = Sent(part, decision, seq, in_time=True, latency=latency)
-            token = self._await(sent)
-            expiry_s = math.ceil(remaining_ns / 1e9)
-            payload = self._verdict(part, decision, latency, head).payload()
-            if self._link.send(Message(topic, payload, qos=1, expiry_s=expiry_s, token=token)):
-                return sent
-            with self._lock:
-                self._unconfirmed.pop(token, None)
-            self.unsent.add(part.camera, "no_connection", seq)
-            return Sent(part, decision, seq, in_time=False, latency=latency)
+            obstacle = self._hand_over(topic, head, sent)
+            self.last_seq[part.camera] = sent.seq
+            if obstacle is None:
+                return replace(sent, in_time=True)
+            self.unsent.add(part.camera, obstacle, sent.seq)
+            return sent
+
+    def _hand_over(self, topic: str, head: dict[str, object], sent: Sent) -> str | None:
+        """Writes the verdict to the connection; why not, where that cannot be."""
+        remaining_ns = sent.part.valid_until_ns - time.monotonic_ns()
+        if remaining_ns <= 0:
+            return "stale"
+        try:
+            payload = self._verdict(sent, head).payload()
+        except ValidationError:
+            log.exception("verdict_not_written", part=sent.part.id)
+            return "internal_error"
+        token = self._await(sent)
+        expiry_s = math.ceil(remaining_ns / 1e9)
+        if self._link.send(Message(topic, payload, qos=1, expiry_s=expiry_s, token=token)):
+            return None
+        with self._lock:
+            self._unconfirmed.pop(token, None)
+        return "no_connection"
 
     def _await(self, sent: Sent) -> int:
         with self._lock:
@@ -163,7 +185,8 @@ class Desk:
             self._unconfirmed[self._tokens] = (self._link.connections, sent)
             return self._tokens
 
-    def _verdict(self, part: Part, decision: Decision, latency: wire.Latency, head: dict[str, object]) -> wire.Verdict:
+    def _verdict(self, sent: Sent, head: dict[str, object]) -> wire.Verdict:
+        part, decision = sent.part, sent.decision
         captured_at = utc_of(part.captured_ns)
         valid_for = timedelta(microseconds=(part.valid_until_ns - part.captured_ns) / 1e3)
         facts = {
@@ -177,7 +200,7 @@ class Desk:
             "valid_until": captured_at + valid_for,
             "sent_mono_ms": time.monotonic_ns() / 1e6,
             "clock": self._scribe.clock,
-            "latency_ms": latency,
+            "latency_ms": sent.latency,
             "model": self._scribe.model,
             "config_sha256": self._scribe.identity.config_sha256,
         }

@@ -43,10 +43,10 @@ class Health:
     desk: Desk
     outbox: Outbox
     links: Mapping[str, Link]
-    stall_s: float
     vitals: Vitals
     started_ns: int
     stopping: bool = False
+    stall_s: float = STALL_S  # at the least
 
     def state(self) -> tuple[wire.State, tuple[str, ...]]:
         """The state of contract's table, and why."""
@@ -71,6 +71,7 @@ class Health:
             "cameras": {name: self._camera(name) for name in self.captures},
             "verdicts": dict(self.desk.verdicts),
             "unsent": dict(self.desk.unsent.totals),
+            "frames_failed": self.pipeline.failures,
             "latency_ms": latencies(list(self.pipeline.stages)),
             "records": {"waiting": self.outbox.waiting(), **self.outbox.counts},
             "links": {name: link.connections for name, link in self.links.items()},
@@ -82,16 +83,21 @@ class Health:
         }
 
     def _is_stalled(self) -> bool:
-        """The engine has not come back for longer than any frame may take."""
+        """The engine has not come back for longer than any frame should take: the deadline, or thrice its longest."""
         if self.pipeline.engine is None:
             return False
-        return time.monotonic_ns() - self.pipeline.last_tick_ns > self.stall_s * 1e9
+        deadline_s = self.desk.deadline_ms / 1000
+        limit_s = max(self.stall_s, deadline_s, 3 * self.pipeline.longest_infer_ms / 1000)
+        return time.monotonic_ns() - self.pipeline.last_tick_ns > limit_s * 1e9
 
     def _degradations(self) -> tuple[str, ...]:
         reasons = []
-        missed_ns = self.desk.last_overdue_ns
-        if missed_ns is not None and time.monotonic_ns() - missed_ns < RECENTLY_S * 1e9:
+        if _recently(self.desk.last_overdue_ns):
             reasons.append("deadline_missed")
+        if _recently(self.pipeline.last_failure_ns):
+            reasons.append("frames_failed")
+        if self.desk.refused:
+            reasons.append("verdicts_refused")
         if self.desk.nobody_listens:
             reasons.append("no_arm")
         now = [flag for flag in self.vitals.throttled or () if not flag.endswith("_since_boot")]
@@ -108,8 +114,13 @@ class Health:
             dropped=counts.dropped,
             timeouts=capture.timeouts,
             losses=capture.losses,
+            skipped=capture.skipped,
             age_ms=None if newest_ns is None else round((time.monotonic_ns() - newest_ns) / 1e6, 1),
         )
+
+
+def _recently(then_ns: int | None) -> bool:
+    return then_ns is not None and time.monotonic_ns() - then_ns < RECENTLY_S * 1e9
 
 
 def latencies(stages: list[Stages]) -> dict[str, wire.LatencyHealth]:

@@ -29,6 +29,7 @@ class Herald:
         self._scribe, self._desk, self._link, self._outbox = scribe, desk, link, outbox
         self._said: tuple[wire.State, tuple[str, ...]] = ("starting", ())
         self._nobody_listens = False
+        self.winding_down = False
         self._ups = 0
         self._beat_due_s = self._announce_due_s = self._report_due_s = 0.0
 
@@ -41,7 +42,7 @@ class Herald:
             self._link.abort("a verdict was not confirmed while it was valid")
         if (state, reasons) != self._said or now_s >= self._announce_due_s:
             self.announce(state, reasons)
-        if state in CAN_JUDGE and now_s >= self._beat_due_s:
+        if state in CAN_JUDGE and not self.winding_down and now_s >= self._beat_due_s:
             self._beat_due_s = max(self._beat_due_s + HEARTBEAT_S, now_s)
             self._beat(state)
         if now_s >= self._report_due_s:
@@ -84,6 +85,13 @@ class Herald:
         with self._scribe.page(topic) as head:
             payload = wire.Health.model_validate({**head, **facts}).payload()
         return Message(topic, payload, retain=True, expiry_s=60)
+
+    def log_undelivered(self) -> None:
+        """After the connection was closed: what it left unconfirmed can be told to the log alone."""
+        self._take_notices()
+        self._desk.give_up_unconfirmed()
+        for span in self._desk.unsent.take():
+            log.error("verdicts_unsent", **span.data())
 
     def report_unsent(self) -> None:
         """An event for each range of verdicts that nobody got."""

@@ -44,6 +44,8 @@ class Link:
         self.inbox: queue.SimpleQueue[Notice] = queue.SimpleQueue()
         self.connections = 0
         self.last_tick_ns = time.monotonic_ns()
+        self.is_connecting = False  # a resolver may take long over that: no reason to restart
+        self.failed: BaseException | None = None
         self._open = open_
         self._log = (log or structlog.get_logger()).bind(link=name)
         self._thread = threading.Thread(target=self._run, name=f"link-{name}", daemon=True)
@@ -80,6 +82,10 @@ class Link:
             publisher.send(message)
         except TransientError:
             return False
+        except Exception:  # noqa: BLE001 - a bug in a driver must not end the pipeline
+            self._log.exception("link_send_failed")
+            self.abort("a message could not be written because of an error")
+            return False
         return True
 
     def abort(self, reason: str) -> None:
@@ -96,16 +102,20 @@ class Link:
         self._hurry.set()
 
     def _run(self) -> None:
-        while not self._stopping:
-            self._tick()
-            self._hurry.clear()
-            self._reopening = False
-            wait_s = self._live_once()
-            if wait_s > 0 and not self._stopping:
-                self._wait(wait_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, so that a plant does not knock in step
+        try:
+            while not self._stopping:
+                self._tick()
+                self._hurry.clear()
+                self._reopening = False
+                wait_s = self._live_once()
+                if wait_s > 0 and not self._stopping:
+                    self._wait(wait_s * random.uniform(0.5, 1.5))  # noqa: S311 - so that a plant does not knock in step
+        except BaseException as error:  # noqa: BLE001 - the main thread raises it
+            self.failed = error
 
     def _live_once(self) -> float:
         """Opens a connection and stays with it until it ends. Seconds to wait before the next."""
+        self.is_connecting = True
         try:
             publisher = self._open()
         except TransientError as err:
@@ -115,7 +125,9 @@ class Link:
         except Exception as err:  # noqa: BLE001 - a bug must show, but not end the line's connection for good
             self._log.exception("link_open_failed")
             return self._failed(f"internal error: {err!r}", LONGEST_WAIT_S)
-        self._tick()
+        finally:
+            self.is_connecting = False
+            self._tick()
         self._up(publisher)
         opened_s = time.monotonic()
         broken = self._serve(publisher)
@@ -139,8 +151,8 @@ class Link:
         self.connections += 1
         self._last_reason = None
         self._log.info("link_up", connection=self.connections)
+        self._publisher = publisher  # before the news of it, which makes its reader send
         self.inbox.put(Up())
-        self._publisher = publisher
 
     def _down(self, publisher: Publisher, broken: str | None, lasted_s: float) -> float:
         with self._lock:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge_agent.core.datatypes import Frame
 
@@ -57,7 +57,8 @@ class Mailbox:
     Args:
         wake: the lock and wake-up call of the mailroom, shared by all its mailboxes.
         ring: how many of the last frames are kept for triggers that come late.
-        lossless: `put` waits until the frame before has been taken, so that nothing is dropped.
+        lossless: `put` waits until the frame before has been taken, so that nothing is dropped. A frame counts as
+            captured when it is taken, or a slow engine would make each one late by itself.
         free_running: frames are delivered as they come; if not, only for a token.
     """
 
@@ -98,11 +99,6 @@ class Mailbox:
             else:
                 self._wake.notify_all()
             return True
-
-    def wait_for_room(self, timeout_s: float) -> bool:
-        """Waits until `put` would not wait: a lossless source is asked for its next frame no sooner than it is wanted."""
-        with self._wake:
-            return self._wake.wait_for(self._has_room, timeout_s)
 
     def bind(self, token: Token, not_before_ns: int) -> None:
         """Pins the first frame captured at or after `not_before_ns` (monotonic) for this token.
@@ -152,7 +148,7 @@ class Mailbox:
         if held is None:
             return None
         self._mark_taken(held)
-        return held.frame
+        return replace(held.frame, captured_ns=time.monotonic_ns()) if self._lossless else held.frame
 
     def _mark_taken(self, held: _Held) -> None:
         self._taken += not held.taken

@@ -16,7 +16,8 @@ from edge_agent.core.ports import Message, Receipt
 from edge_agent.runtime.link import Down, Link, Up
 
 WINDOW = 20  # unconfirmed at a time: fewer than any broker's receive maximum we know of
-REFUSED_PAUSE_S = 5.0
+REFUSED_PAUSE_S = 5.0  # for the kind that was refused: the other goes on
+HOPELESS = (0x90, 0x95, 0x99)  # MQTT 5, 3.4.2.1: topic, size or format will not do the next time either
 FULL_RATE_PER_S = 100_000.0
 Kind = Literal["event", "result"]
 Entry = tuple[int, Message]
@@ -37,7 +38,8 @@ class Outbox:
         self._ups = 0
         self._budget = 0.0
         self._refilled_at_s = time.monotonic()
-        self._paused_until_s = 0.0
+        self._paused_until_s: dict[Kind, float] = {"event": 0.0, "result": 0.0}
+        self.failed: BaseException | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
         self.last_tick_ns = time.monotonic_ns()
@@ -72,14 +74,18 @@ class Outbox:
         while self.waiting() and self._link.connected and time.monotonic() < until:
             self._stop.wait(0.02)
         self._stop.set()
-        self._thread.join(1.0)
+        if self._thread.is_alive():
+            self._thread.join(1.0)
         return self.waiting()
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            self.last_tick_ns = time.monotonic_ns()
-            self._take_notices()
-            self._send_some()
+        try:
+            while not self._stop.is_set():
+                self.last_tick_ns = time.monotonic_ns()
+                self._take_notices()
+                self._send_some()
+        except BaseException as error:  # noqa: BLE001 - the main thread raises it
+            self.failed = error
 
     def _take_notices(self) -> None:
         """Waits up to 50 ms for the first notice, then takes what is there."""
@@ -106,8 +112,11 @@ class Outbox:
                 self._bytes -= len(entry[1].payload)
                 return
             self.counts["refused"] += 1
+            if receipt.code in HOPELESS:
+                self._bytes -= len(entry[1].payload)
+                return
             self._put_back(kind, entry)
-            self._paused_until_s = time.monotonic() + REFUSED_PAUSE_S * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+            self._paused_until_s[kind] = time.monotonic() + REFUSED_PAUSE_S * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
 
     def _take_back(self) -> None:
         """The connection broke: what was not confirmed goes back to the front, in its order."""
@@ -126,7 +135,7 @@ class Outbox:
         full = max(1.0, self._drain_per_s / 10)
         self._budget = min(full, self._budget + (now_s - self._refilled_at_s) * self._drain_per_s)
         self._refilled_at_s = now_s
-        while self._budget >= 1 and now_s >= self._paused_until_s and self._is_settled() and self._send_next():
+        while self._budget >= 1 and self._is_settled() and self._send_next(now_s):
             self._budget -= 1
 
     def _is_settled(self) -> bool:
@@ -136,10 +145,11 @@ class Outbox:
         """
         return self._link.connected and self._link.connections == self._ups
 
-    def _send_next(self) -> bool:
+    def _send_next(self, now_s: float) -> bool:
+        kinds: tuple[Kind, ...] = ("event", "result")
         with self._lock:
-            kind: Kind = "event" if self._waiting["event"] else "result"
-            if not self._waiting[kind] or len(self._in_flight) >= WINDOW:
+            kind = next((k for k in kinds if self._waiting[k] and now_s >= self._paused_until_s[k]), None)
+            if kind is None or len(self._in_flight) >= WINDOW:
                 return False
             entry, token = self._waiting[kind].popleft(), self._next_token
             self._in_flight[token] = (kind, entry)

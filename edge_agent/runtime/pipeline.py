@@ -17,6 +17,7 @@ from edge_agent.runtime.trigger import Inspector
 
 log = structlog.get_logger()
 MAX_FAILURES = 10
+FORGETTING = 0.99  # per frame: an unusually long run counts for about a hundred frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,11 @@ class Stages:
 
 
 class Pipeline:
-    """Opens the engine in its own thread, because CUDA contexts belong to one, and drives it."""
+    """Opens the engine in its own thread, because CUDA contexts belong to one, and drives it.
+
+    What it counts may be read by any thread: `failures` are frames that could not be judged, `longest_infer_ms` is the
+    longest run of late.
+    """
 
     def __init__(
         self,
@@ -51,6 +56,8 @@ class Pipeline:
         self.opened = threading.Event()
         self.failed: BaseException | None = None
         self.failures = 0
+        self.last_failure_ns: int | None = None
+        self.longest_infer_ms = 0.0
         self.stages: deque[Stages] = deque(maxlen=1000)
         self.last_tick_ns = time.monotonic_ns()
         self.is_idle = False
@@ -59,10 +66,15 @@ class Pipeline:
         """Begins to open the engine; `opened` is set when it is ready or `failed`."""
         self._thread.start()
 
+    def ask_to_stop(self) -> None:
+        """After the frame that is under way."""
+        self._stop.set()
+
     def stop(self, timeout_s: float) -> bool:
         """False where the engine did not return in time."""
         self._stop.set()
-        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
@@ -102,6 +114,7 @@ class Pipeline:
             self.step(engine, inspector, part, taken)
         except Exception:
             self.failures += 1
+            self.last_failure_ns = time.monotonic_ns()
             log.exception("frame_failed", frame=taken.frame.seq, source=taken.frame.source)
             if part is not None:
                 self._close(part, Decision.unknown("internal_error"), Sight(taken.frame))
@@ -129,6 +142,7 @@ class Pipeline:
 
     def _measure(self, captured_ns: int, lap: Lap) -> None:
         now_ns = time.monotonic_ns()
+        self.longest_infer_ms = max(lap.infer_ms, FORGETTING * self.longest_infer_ms)
         self.stages.append(
             Stages(
                 queue=(lap.started_ns - captured_ns) / 1e6,

@@ -31,7 +31,8 @@ class Timer:
     def stop(self) -> None:
         """Ends it."""
         self._stop.set()
-        self._thread.join(1.0)
+        if self._thread.is_alive():
+            self._thread.join(1.0)
 
     def _run(self) -> None:
         try:

@@ -138,7 +138,7 @@ class Verdict(Envelope):
     sent_mono_ms: Ms = Field(description="The sender's monotonic clock at sending.")
     clock: Clock
     latency_ms: Latency
-    model: Model
+    model: Model | None = Field(description="Null until the engine is loaded.")
     config_sha256: Digest
 
     def payload(self) -> bytes:
@@ -194,7 +194,7 @@ class Result(Envelope):
     detections: tuple[Found, ...] = Field(max_length=100, description="In the deciding frame, best first.")
     detections_total: int = Field(description="How many there were, where the list is cut.")
     frames: int = Field(description="How many frames of the part were seen.")
-    model: Model
+    model: Model | None = Field(description="Null until the engine is loaded.")
     config_sha256: Digest
     profile: Name
     agent_version: Name
@@ -274,6 +274,7 @@ class CameraHealth(Part):
     dropped: int
     timeouts: int
     losses: int
+    skipped: int = Field(0, description="Pictures of a replay that could not be read.")
     age_ms: float | None = Field(description="Age of the newest frame.")
 
 
@@ -292,6 +293,7 @@ class Health(Envelope):
     uptime_s: float
     cameras: dict[Name, CameraHealth]
     verdicts: dict[Name, int] = Field(description="By word, and unknown ones by code.")
+    frames_failed: int = Field(0, description="Frames that could not be judged because of an error.")
     unsent: dict[Name, int] = Field(description="Verdicts that were not sent, by reason.")
     latency_ms: dict[Name, LatencyHealth] = Field(description="By stage.")
     records: dict[Name, int] = Field(description="Waiting, delivered, dropped, refused.")

@@ -195,8 +195,15 @@ def test_a_camera_that_opens_and_gives_nothing_stays_lost(run):
     assert capture.notices.empty()
 
 
-@pytest.mark.parametrize("error", [ConfigError("no such kind"), RuntimeError("a bug")])
-def test_what_no_reopening_can_mend_is_left_for_the_main_thread(run, error):
+def test_a_bug_in_a_driver_is_a_loss_and_not_the_end(run):
+    capture, _ = run(opener(RuntimeError("a bug"), Scripted([0])))
+    assert capture.notices.get(timeout=PATIENCE_S) == CameraLost("top", "RuntimeError: a bug")
+    wait_for(lambda: capture.condition == "open")
+    assert capture.failed is None
+
+
+def test_what_no_reopening_can_mend_is_left_for_the_main_thread(run):
+    error = ConfigError("no such kind")
     capture, _ = run(opener(error))
     wait_for(lambda: capture.condition == "failed")
     assert capture.failed is error
@@ -221,10 +228,10 @@ def test_a_driver_that_hangs_shows_no_tick_and_does_not_stop(run):
 
 def test_it_ticks_while_it_waits_for_room_in_a_lossless_mailbox(run):
     capture, _ = run(opener(Scripted([0, 1, 2])))
-    wait_for(lambda: capture.frames == 1)
+    wait_for(lambda: capture.frames == 2)
     ticked_ns = capture.last_tick_ns
     wait_for(lambda: capture.last_tick_ns > ticked_ns)
-    assert capture.frames == 1
+    assert capture.frames == 2
 
 
 def test_it_ticks_while_the_camera_is_lost(run):

@@ -58,9 +58,9 @@ class Plant(Works):
             station.desk,
             station.outbox,
             links,
-            60,
             Vitals(UNKNOWN_CLOCK),
             time.monotonic_ns(),
+            stall_s=60,
         )
 
     def __enter__(self):

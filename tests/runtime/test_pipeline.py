@@ -173,8 +173,8 @@ def test_errors_without_end_stop_it(tmp_path):
 
 
 def test_a_decision_after_the_deadline_goes_into_the_result_only(tmp_path):
-    with Works(record(tmp_path / "m.npz", CRACKED), deadline_ms=50) as works:
-        works.show(picture(ago_ms=60))
+    with Works(record(tmp_path / "m.npz", CRACKED, hang_after=1, hang_s=0.1), deadline_ms=50) as works:
+        works.show(picture())
         (verdict,) = works.verdicts(1)
         assert (verdict["verdict"], verdict["reasons"]) == ("unknown", [{"code": "deadline_missed"}])
         (result,) = works.results(1)

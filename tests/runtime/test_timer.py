@@ -19,7 +19,16 @@ class TimedWorks(Works):
         vitals = Vitals(wire.Clock(synced=None, max_error_ms=None))
         links = {"line": station.line, "records": station.records}
         self.health = Health(
-            {}, {}, self.pipeline, station.ledger, station.desk, station.outbox, links, 0.3, vitals, time.monotonic_ns()
+            {},
+            {},
+            self.pipeline,
+            station.ledger,
+            station.desk,
+            station.outbox,
+            links,
+            vitals,
+            time.monotonic_ns(),
+            stall_s=0.3,
         )
         self.timer = Timer(station.ledger, station.desk, station.herald, self.health)
 

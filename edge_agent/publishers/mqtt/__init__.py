@@ -4,12 +4,14 @@ paho encodes, decodes and counts; the socket, the waiting and the threads are ou
 a paho client is used for one connection and thrown away, so that it never has a queue to send later.
 """
 
+import hashlib
+
 from edge_agent.core.ports import Message, Publisher
 from edge_agent.publishers.mqtt.connection import MqttPublisher
-from edge_agent.publishers.mqtt.settings import Config, Tls, read_password, tls_context
+from edge_agent.publishers.mqtt.settings import Config, Tls, read_password, tls_context, tls_files
 from edge_agent.publishers.mqtt.wire import dial
 
-__all__ = ["Config", "Tls", "create", "verify"]
+__all__ = ["Config", "Tls", "create", "fingerprint", "verify"]
 
 
 def verify(config: Config) -> None:
@@ -20,6 +22,14 @@ def verify(config: Config) -> None:
     """
     read_password(config)
     tls_context(config)
+
+
+def fingerprint(config: Config) -> str:
+    """Changes with every secret and certificate that the table names. Raises `ConfigError`."""
+    digest = hashlib.sha256((read_password(config) or "").encode())
+    for path in tls_files(config):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def create(config: Config, client_id: str, will: Message | None = None) -> Publisher:

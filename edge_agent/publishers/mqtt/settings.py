@@ -93,6 +93,14 @@ def _secret(path: Path, key: str) -> Path:
     return path
 
 
+def tls_files(config: Config) -> list[Path]:
+    """The certificates and the key, where they lie. Raises `ConfigError`."""
+    if config.tls is None:
+        return []
+    key = config.tls.key
+    return [path for path in (config.tls.ca, config.tls.cert, key and _secret(key, "mqtt.tls.key")) if path]
+
+
 def tls_context(config: Config) -> ssl.SSLContext | None:
     """TLS 1.2 or newer, with verification and host names; None without `[mqtt.tls]`. Raises `ConfigError`."""
     if config.tls is None:
