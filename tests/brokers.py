@@ -179,6 +179,7 @@ class Listener:
         self._client.reconnect_delay_set(1, 1)
         self._client.on_connect = self._subscribe
         self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_disconnect = lambda *_: self._subscribed.clear()
         self._client.on_message = self._hear
         self._client.connect(HOST, port, keepalive=10)
         self._client.loop_start()
@@ -196,6 +197,11 @@ class Listener:
         """Unsubscribes and disconnects."""
         self._client.disconnect()
         self._client.loop_stop()
+
+    def wait_until_back(self, timeout: float = 10) -> None:
+        """Until it is subscribed again, after the broker was away."""
+        if not self._subscribed.wait(timeout):
+            pytest.fail(f"the listener has no subscription after {timeout} s")
 
     def wait_for(self, predicate: Callable[[Heard], bool], timeout: float = 10) -> Heard:
         """The first message, heard already or yet to come, that the predicate holds for."""

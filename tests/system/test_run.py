@@ -204,11 +204,14 @@ def test_a_broker_that_is_away_costs_verdicts_that_are_counted_and_no_results(tm
     config = config_text(
         model=model, cameras=cameras, port=broker.port, verdict="deadline_ms = 300\nvalid_ms = 600", more=YOLOX
     )
-    with running_agent(tmp_path, config):
+    with running_agent(tmp_path, config) as agent:
         listener.wait_for_count(is_verdict(), 3, timeout=20)
         broker.kill()
         time.sleep(1.5)
+        agent.send(signal.SIGSTOP)  # until the listener is back: what it does not hear cannot be counted
         broker.start()
+        listener.wait_until_back()
+        agent.send(signal.SIGCONT)
         event = listener.wait_for(
             lambda heard: heard.topic == f"{ROOT}/event" and heard.json["code"] == "verdicts_unsent", timeout=20
         )
