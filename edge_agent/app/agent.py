@@ -10,7 +10,7 @@ from typing import Any
 import edge_agent
 from edge_agent import plugins
 from edge_agent.app.engine import EngineRequest, open_engine
-from edge_agent.app.labels import unknown_labels
+from edge_agent.app.rules import unknown_labels
 from edge_agent.config import AgentConfig, CameraConfig, ConfigProblemsError, LineTrigger, Loaded
 from edge_agent.core.datatypes import Thresholds
 from edge_agent.core.parts import Ledger

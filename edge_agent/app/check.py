@@ -6,7 +6,7 @@ from typing import Any
 from edge_agent import plugins
 from edge_agent.app.agent import choose_profile, engine_request
 from edge_agent.app.engine import open_engine
-from edge_agent.app.labels import unknown_labels
+from edge_agent.app.rules import blind_rules, unknown_labels
 from edge_agent.config import ConfigProblemsError, Loaded, Problem, load
 from edge_agent.config.lines import KeyPath
 from edge_agent.errors import FatalError
@@ -18,7 +18,8 @@ def check(path: Path) -> tuple[Loaded | None, list[Problem]]:
         loaded = load(path)
     except ConfigProblemsError as error:
         return None, error.problems
-    return loaded, publisher_problems(loaded) + _camera_problems(loaded) + _model_problems(loaded)
+    problems = publisher_problems(loaded) + blind_rules(loaded) + _camera_problems(loaded)
+    return loaded, problems + _model_problems(loaded)
 
 
 def publisher_problems(loaded: Loaded) -> list[Problem]:

@@ -19,7 +19,7 @@ from edge_agent import logs
 from edge_agent.app.agent import Connector, build, make_rules, record_limits
 from edge_agent.app.check import publisher_problems
 from edge_agent.app.engine import choose_decoder, make_decoder
-from edge_agent.app.labels import unknown_labels
+from edge_agent.app.rules import blind_rules, unknown_labels
 from edge_agent.config import ConfigProblemsError, Loaded, dotted, live_changes, load
 from edge_agent.core.datatypes import Thresholds
 from edge_agent.errors import ConfigError, FatalError
@@ -38,7 +38,7 @@ def run(path: Path) -> None:
     loaded = load(path)
     logs.configure(loaded.config.log.level, loaded.config.log.format)
     faulthandler.enable()
-    if problems := publisher_problems(loaded):
+    if problems := publisher_problems(loaded) + blind_rules(loaded):
         raise ConfigProblemsError(problems)
     with single_instance(path):
         agent, connector = build(loaded, wishes)
@@ -82,7 +82,7 @@ def _take_over(agent: Agent, connector: Connector, new: Loaded) -> None:
     config, engine = new.config, agent.pipeline.engine
     if engine is None:
         raise ConfigError("the engine is not open")
-    problems = publisher_problems(new) + unknown_labels(new, engine.model)
+    problems = publisher_problems(new) + blind_rules(new) + unknown_labels(new, engine.model)
     if problems:
         raise ConfigProblemsError(problems)
     thresholds = Thresholds(config.model.conf, config.model.iou)

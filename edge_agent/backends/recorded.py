@@ -173,16 +173,7 @@ def _load(path: Path) -> tuple[Header, Sequence[BoundTensor], list[list[Array]]]
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise ModelError(f"{path}: the header of the recording is wrong: {where}: {first['msg']}") from error
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        EOFError,
-        AttributeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except _DAMAGED as error:
         raise ModelError(f"{path}: is not a recording, or is damaged: {error}; record it again") from error
     return header, inputs, calls
 

@@ -10,7 +10,7 @@ import stat
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
@@ -51,6 +51,13 @@ class Config(BaseModel):
     height: PositiveInt | None = Field(None, description="Asked of a device, in pixels; it may give another size")
     fps: float | None = Field(None, gt=0, le=1000, description="Asked of a device, in frames per second")
     timeout_s: float = Field(2.0, gt=0, le=60, description="Without a frame for so long the camera counts as lost")
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _not_empty(cls, source: Any) -> Any:
+        if isinstance(source, str) and not source.strip():
+            raise ValueError("must be a device such as /dev/video0, a stream or a video file")
+        return source
 
     @field_validator("source")
     @classmethod

@@ -13,6 +13,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Literal, cast
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edge_agent.core.datatypes import Frame, Image
@@ -73,13 +74,16 @@ def verify(config: Config) -> None:
 class ReplayCamera:
     """Plays files. `close` may be called from any thread and ends a read that waits.
 
-    `captured_ns` is when the picture was due and ready; decoding is done before. `skipped` counts the pictures that
-    could not be read, each time round.
+    `captured_ns` is when the picture was due and ready; decoding is done before. `length` is the number of pictures,
+    once round; None: the video does not say. `skipped` counts those that could not be read, each time round, and
+    `last_skipped` names the last of them. A picture that breaks off is skipped: what is not there cannot be judged.
     """
 
     def __init__(self, config: Config, *, cache_bytes: int = CACHE_BYTES) -> None:
         _prepare_opencv()
         self.skipped = 0
+        self.last_skipped = ""
+        self.length: int | None = None
         self._source = config.source
         self._period_ns = round(1e9 / config.fps) if config.fps else 0
         self._loop = config.loop
@@ -137,51 +141,72 @@ class ReplayCamera:
     def _play_pictures(self, folder: Path, paths: Sequence[Path]) -> _Pictures:
         cache: dict[Path, Image] = {}
         room = self._cache_bytes
+        self.length = len(paths)
         while True:
             skipped_before = self.skipped
             for path in paths:
+                name = printable(path.relative_to(folder))
                 image = cache.get(path)
                 if image is None:
                     image = self._read_picture(path)
                     if image is None:
+                        self.skipped += 1
+                        self.last_skipped = name
                         continue
                     if image.nbytes <= room:
                         cache[path] = image
                         room -= image.nbytes
-                yield image, path.relative_to(folder).as_posix()
+                yield image, name
             if self.skipped - skipped_before == len(paths):
-                raise CameraLostError(f"{self._source} holds no picture that can be read ({_listed(PICTURES)})")
+                raise CameraLostError(self._nothing_to_see())
             if not self._loop:
                 return
 
+    def _nothing_to_see(self) -> str:
+        if self._source.is_dir():
+            return f"{printable(self._source)} holds no picture that can be read ({_listed(PICTURES)})"
+        return f"{printable(self._source)} cannot be read as a picture: it is damaged, empty, or of another kind"
+
     def _read_picture(self, path: Path) -> Image | None:
+        """The picture, or None: its file is damaged, empty, too large or not allowed."""
         import cv2
 
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        try:
+            # Not cv2.imread: it crashes the process where a name is not UTF-8.
+            image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+        except (OSError, MemoryError, cv2.error):
+            image = None
         if image is None and not self._source.exists():
-            raise CameraLostError(f"{self._source} has gone while it was replayed")
-        if image is None:
-            self.skipped += 1
-            return None
-        return _read_only(cast("Image", image))
+            raise CameraLostError(f"{printable(self._source)} has gone while it was replayed")
+        return None if image is None else _read_only(cast("Image", image))
 
     def _play_video(self) -> _Pictures:
         import cv2
 
+        path, name = str(self._source), printable(self._source)
+        if not path.isprintable() and "\ufffd" in name:  # OpenCV would crash the process
+            raise CameraLostError(f"{name} cannot be opened as a video: its name is not UTF-8; rename it")
         count = 0
         while count == 0 or self._loop:
-            capture = cv2.VideoCapture(str(self._source), cv2.CAP_FFMPEG)
+            capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
+            self.length = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))) or None
             count = 0
             try:
                 while (image := capture.read()[1]) is not None:
-                    yield _read_only(cast("Image", image)), f"{self._source.name}#{count}"
+                    yield _read_only(cast("Image", image)), f"{printable(Path(self._source.name))}#{count}"
                     count += 1
+            except cv2.error as error:
+                raise CameraLostError(f"{name} holds a picture that OpenCV cannot read: {error.err}") from error
             finally:
                 capture.release()
             if count == 0:
-                raise CameraLostError(
-                    f"{self._source} cannot be read as a video: it is damaged, gone, or of another kind"
-                )
+                raise CameraLostError(f"{name} cannot be read as a video: it is damaged, gone, or of another kind")
+
+
+def printable(path: Path) -> str:
+    """The path as text that any message can carry: what is not UTF-8, or a control character, becomes U+FFFD."""
+    text = os.fsencode(path.as_posix()).decode("utf-8", "replace")
+    return re.sub("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]", "\ufffd", text)
 
 
 def _prepare_opencv() -> None:

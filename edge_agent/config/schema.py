@@ -22,16 +22,25 @@ from edge_agent.core.lines import DIRECTIONS, Direction, normal_along
 from edge_agent.wire.messages import MOST_CAMERAS
 
 Label = Annotated[str, Field(min_length=1, max_length=64)]
-_TOPIC_LEVEL = r"[A-Za-z0-9_.:-]{1,64}"
 
 
-def _as_topic_level(text: str) -> str:
-    if not re.fullmatch(_TOPIC_LEVEL, text):
-        raise ValueError("must be 1 to 64 letters (a to z), digits and signs of _ . : -")
-    return text
+def _topic_level(most: int) -> Any:
+    """Text that can be a level of a topic, of at most so many characters."""
+    pattern = f"[A-Za-z0-9_.:-]{{1,{most}}}"
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"must be 1 to {most} letters (a to z), digits and signs of _ . : -")
+        return text
+
+    return Annotated[str, AfterValidator(check), Field(json_schema_extra={"pattern": f"^{pattern}$"})]
 
 
-TopicLevel = Annotated[str, AfterValidator(_as_topic_level), Field(json_schema_extra={"pattern": f"^{_TOPIC_LEVEL}$"})]
+if TYPE_CHECKING:
+    TopicLevel = str
+    Id = str
+else:
+    TopicLevel, Id = _topic_level(64), _topic_level(32)  # ids stand in every verdict, which has to stay under 1 KiB
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Action = Literal["reject", "pass", "stop"]
 
@@ -48,7 +57,7 @@ class Table(BaseModel):
 class DeviceConfig(Table):
     """Where in the plant the device stands: it makes the topic path."""
 
-    id: TopicLevel = Field(description="Unique in the plant; also the MQTT client id.")
+    id: Id = Field(description="Unique in the plant; also the MQTT client id.")
     site: TopicLevel = Field(description="The plant.")
     area: TopicLevel = Field(description="The part of the plant.")
     line: TopicLevel = Field(description="The production line.")
@@ -101,7 +110,7 @@ class LineTrigger(Table):
 class CameraConfig(Table):
     """What every camera has, whatever its kind."""
 
-    id: TopicLevel = Field(description="Unique within the agent; stands in topics and part ids.")
+    id: Id = Field(description="Unique within the agent; stands in topics and part ids.")
     trigger: Annotated[FrameTrigger | LineTrigger, Field(discriminator="kind", description="What makes a part.")]
     if TYPE_CHECKING:
         kind: str

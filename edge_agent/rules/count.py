@@ -1,12 +1,14 @@
 """Rejects a part with too few or too many of something."""
 
 from collections import Counter
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edge_agent.core.parts import Decision, Reason
 from edge_agent.core.ports import Observation, Rule
+
+Label = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class Config(BaseModel):
@@ -15,8 +17,8 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["count"] = "count"
-    name: str = Field("count", max_length=64, description="Stands in the reasons of the verdict.")
-    label: str = Field(description="What is counted.")
+    name: str = Field("count", min_length=1, max_length=32, description="Stands in the reasons of the verdict.")
+    label: Label = Field(description="What is counted.")
     min: int = Field(0, ge=0, description="At least so many.")
     max: int | None = Field(None, ge=0, description="At most so many; no bound where it is not given.")
     min_score: float = Field(0.5, ge=0, le=1, description="From this score on it counts.")
@@ -29,6 +31,11 @@ class Config(BaseModel):
         if self.max is not None and self.max < self.min:
             raise ValueError("max must not be below min")
         return self
+
+    @property
+    def labels(self) -> dict[str, tuple[str, ...]]:
+        """The labels that the model has to know, by the key that names them."""
+        return {"label": (self.label,)}
 
 
 def create(config: Config) -> Rule:

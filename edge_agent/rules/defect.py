@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from edge_agent.core.parts import Decision, Reason, Word
 from edge_agent.core.ports import Observation, Rule
 
+Label = Annotated[str, Field(min_length=1, max_length=64)]
+
 
 class Config(BaseModel):
     """A part is rejected when one of these labels was seen on it."""
@@ -14,8 +16,8 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["defect"] = "defect"
-    name: str = Field("defect", max_length=64, description="Stands in the reasons of the verdict.")
-    reject: Annotated[tuple[str, ...], Field(min_length=1, description="The labels that are defects.")]
+    name: str = Field("defect", min_length=1, max_length=32, description="Stands in the reasons of the verdict.")
+    reject: Annotated[tuple[Label, ...], Field(min_length=1, description="The labels that are defects.")]
     min_score: float = Field(0.5, ge=0, le=1, description="From this score on it is a defect.")
     unsure_score: float = Field(0.35, ge=0, le=1, description="From this score on the part is not `pass` but unknown.")
     min_frames: int = Field(
@@ -27,6 +29,11 @@ class Config(BaseModel):
         if self.unsure_score > self.min_score:
             raise ValueError("unsure_score must not be above min_score")
         return self
+
+    @property
+    def labels(self) -> dict[str, tuple[str, ...]]:
+        """The labels that the model has to know, by the key that names them."""
+        return {"reject": self.reject}
 
 
 def create(config: Config) -> Rule:

@@ -16,7 +16,7 @@ from edge_agent.runtime.clock import utc_of
 from edge_agent.runtime.engine import Lap
 from edge_agent.runtime.link import Link
 from edge_agent.runtime.outbox import Outbox
-from edge_agent.runtime.scribe import NAME_LENGTH, Scribe
+from edge_agent.runtime.scribe import Scribe
 from edge_agent.runtime.unsent import Unsent
 from edge_agent.wire import messages as wire
 
@@ -265,7 +265,7 @@ class Desk:
 def _reasons(decision: Decision) -> tuple[wire.Reason, ...]:
     return tuple(
         wire.Reason.model_validate(
-            {"code": r.code, "rule": r.rule, "label": r.label and r.label[:NAME_LENGTH], "score": r.score}
+            {"code": r.code, "rule": r.rule, "label": r.label and wire.cut(r.label), "score": r.score}
         )
         for r in decision.reasons
     )

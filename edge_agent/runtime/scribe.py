@@ -13,7 +13,7 @@ from edge_agent.runtime.clock import utc_of
 from edge_agent.wire import messages as wire
 from edge_agent.wire.topics import Topics
 
-NAME_LENGTH = 64  # of `wire.Name`: what a model file says of itself may be longer
+MODEL_NAME_BYTES = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,9 @@ class Scribe:
 
     def introduce(self, engine: wire.Engine, model: ModelSpec) -> None:
         """From now on messages name this engine and this model."""
-        self.engine, self.labels = engine, tuple(label[:NAME_LENGTH] for label in model.labels)
-        version = model.version and model.version[:NAME_LENGTH]
-        self.model = wire.Model(name=model.name[:NAME_LENGTH], version=version, sha256=model.sha256)
+        self.engine, self.labels = engine, tuple(wire.cut(label) for label in model.labels)
+        version = model.version and wire.cut(model.version, MODEL_NAME_BYTES)
+        self.model = wire.Model(name=wire.cut(model.name, MODEL_NAME_BYTES), version=version, sha256=model.sha256)
 
     @contextmanager
     def page(self, topic: str) -> Iterator[dict[str, Any]]:

@@ -45,6 +45,11 @@ UnknownCode = Literal[
 ]
 
 
+def cut(text: str, most: int = 64) -> str:
+    """At most so many bytes of UTF-8: what a model file says of itself may be longer than a message has room for."""
+    return text.encode()[:most].decode(errors="ignore")
+
+
 def utc_text(when: datetime) -> str:
     """`2026-11-21T09:14:03.446Z`."""
     return when.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -98,3 +98,14 @@ def test_a_snapshot_of_an_unknown_camera_says_which_there_are(tmp_path):
     done = edge_agent("snapshot", "--config", EXAMPLE, "--camera", "bottom", tmp_path / "x.png")
     assert done.returncode == 1
     assert "there is no camera 'bottom'; there are top" in done.stderr
+
+
+def test_check_finds_a_rule_that_the_model_threshold_has_made_blind(tmp_path):
+    text = (
+        EXAMPLE.read_text().replace("[model]", "[model]\nconf = 0.6").replace('"photos"', f'"{REPO}/examples/photos"')
+    )
+    (tmp_path / "models").symlink_to(REPO / "examples" / "models")
+    (tmp_path / "blind.toml").write_text(text)
+    done = edge_agent("check", "--config", tmp_path / "blind.toml")
+    assert done.returncode == 1
+    assert "cameras[0].rules[0]: unsure_score 0.35 is below model.conf 0.6" in done.stderr

@@ -217,8 +217,8 @@ def test_an_empty_file_lacks_what_every_file_must_have(tmp_path):
         ("[log]", "level = 3", "must be 'debug', 'info', 'warning' or 'error', not 3"),
         ("[hardware]", "threads = true", "must be a whole number, not true"),
         ("[model]", "path = 3", "must be text in quotes, not 3"),
-        ("[device]", "id = 'a/b'", "must be 1 to 64 letters (a to z), digits and signs of _ . : -, not 'a/b'"),
-        ("[device]", "id = ''", "must be 1 to 64 letters (a to z), digits and signs of _ . : -, not ''"),
+        ("[device]", "id = 'a/b'", "must be 1 to 32 letters (a to z), digits and signs of _ . : -, not 'a/b'"),
+        ("[device]", "id = ''", "must be 1 to 32 letters (a to z), digits and signs of _ . : -, not ''"),
     ],
 )
 def test_a_wrong_value_says_what_must_stand_there_and_what_does(tmp_path, where, written, message):

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -55,6 +56,7 @@ def test_every_line_is_whole_when_the_reader_is_slow(tmp_path):
     with running(tmp_path) as process:
         while read.count(b"\n") < 60 or len(max(read.splitlines(), key=len)) < 8000:
             read += os.read(process.stdout.fileno(), 1000)
+            time.sleep(0.005)  # being slow is what is tested
     topics = [json.loads(line)["topic"] for line in read.splitlines()[:-1]]
     assert any("/verdict/" in topic for topic in topics)
     assert any("/result/" in topic for topic in topics)

@@ -1,4 +1,4 @@
-"""Labels that the configuration names and the model does not know: rules that could never object."""
+"""Rules that could never object: their labels are not the model's, or their scores never reach them."""
 
 import difflib
 from collections.abc import Iterator
@@ -16,16 +16,29 @@ def unknown_labels(loaded: Loaded, model: ModelSpec) -> list[Problem]:
     ]
 
 
+def blind_rules(loaded: Loaded) -> list[Problem]:
+    """Rules that look for scores which `model.conf` has dropped before."""
+    conf = loaded.config.model.conf
+    return [
+        loaded.problem(
+            ("cameras", index, "rules", number),
+            f"unsure_score {rule.unsure_score:g} is below model.conf {conf:g}: such detections are dropped before the "
+            "rule sees them; lower conf, or raise unsure_score",
+        )
+        for index, camera in enumerate(loaded.config.cameras)
+        for number, rule in enumerate(camera.rules)
+        if getattr(rule, "unsure_score", conf) < conf
+    ]
+
+
 def _labels(loaded: Loaded) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Each label with the path of its key."""
     for index, camera in enumerate(loaded.config.cameras):
         if isinstance(camera.trigger, LineTrigger):
             yield from ((("cameras", index, "trigger", "parts"), label) for label in camera.trigger.parts)
         for number, rule in enumerate(camera.rules):
-            for key in ("reject", "require", "label"):
-                named = getattr(rule, key, ())
-                for label in (named,) if isinstance(named, str) else named:
-                    yield ("cameras", index, "rules", number, key), label
+            for key, labels in rule.labels.items():
+                yield from ((("cameras", index, "rules", number, key), label) for label in labels)
 
 
 def _hint(label: str, known: tuple[str, ...]) -> str:
