@@ -1,5 +1,6 @@
 """Boxes, names and lines drawn into a copy of a picture, for people on this device."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,34 @@ def annotate(image: Image, detections: Detections, labels: tuple[str, ...], line
         cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5 * stroke, (0, 0, 0), 3 * stroke)
         cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5 * stroke, colour, stroke)
     return picture
+
+
+class CopyNames:
+    """A file name of its own for every annotated frame, the same in every run with the same sources.
+
+    `stem.jpg` of a picture, `stem-000012.jpg` of a frame of a video; where another frame has that name already, with
+    `-2`, `-3`, ... after the stem.
+    """
+
+    def __init__(self) -> None:
+        self._stems: dict[Path, str] = {}
+        self._taken_stems: set[str] = set()
+        self._taken: set[str] = set()
+
+    def of(self, source: Path, number: int | None) -> str:
+        """For a picture `number` is None, for a frame of a video its place in it."""
+        stem = self._stems.get(source)
+        if stem is None:
+            stem = self._stems[source] = _free(source.stem, self._taken_stems)
+        return _free(stem if number is None else f"{stem}-{number:06d}", self._taken) + ".jpg"
+
+
+def _free(wanted: str, taken: set[str]) -> str:
+    """The name, or with the first number that makes it another than all before; it is taken from now on."""
+    names = itertools.chain([wanted], (f"{wanted}-{number}" for number in itertools.count(2)))
+    name = next(name for name in names if name not in taken)
+    taken.add(name)
+    return name
 
 
 def write_picture(path: Path, picture: Image) -> None:

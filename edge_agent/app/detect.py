@@ -1,16 +1,16 @@
 """One-off detection: the same engine as the daemon's, on files."""
 
-import itertools
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_agent.app.annotate import annotate, write_picture
+from edge_agent.app.annotate import CopyNames, annotate, write_picture
 from edge_agent.app.engine import EngineRequest, open_engine
 from edge_agent.cameras import replay
-from edge_agent.core.datatypes import Frame, Thresholds
+from edge_agent.core.datatypes import Detections, Frame, Thresholds
+from edge_agent.core.ports import Camera
 from edge_agent.errors import CameraLostError, EndOfStreamError, UsageError
 from edge_agent.hardware import probe
 from edge_agent.hardware.profile import choose, load_all
@@ -29,70 +29,116 @@ class Request:
     annotate_into: Path | None = None
 
 
-def detect_all(request: Request, sources: list[Path]) -> Iterator[dict[str, Any]]:
-    """A record per frame of every source, in their order.
+class Job:
+    """One call of the command: `records` does it, and the attributes say how far it is.
 
-    Raises:
-        ConfigError: the model cannot be used, or a source is neither picture, folder nor video.
-        UsageError: a source cannot be read.
+    Attributes:
+        source: what it looks at.
+        done: frames of the source that are dealt with.
+        total: frames that the source has; None: not known.
+        complaints: sentences for the user, about pictures that could not be read.
     """
-    for source in sources:
-        replay.verify(replay.Config(source=source))
+
+    def __init__(self, request: Request, sources: list[Path]) -> None:
+        self.source = ""
+        self.done = 0
+        self.total: int | None = None
+        self.complaints: list[str] = []
+        self._request = request
+        self._sources = sources
+        self._names = CopyNames()
+
+    @property
+    def is_long(self) -> bool:
+        """Whether there is a folder or a video among the sources."""
+        return any(source.is_dir() or _is_video(source) for source in self._sources)
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """A record per frame of every source, in their order.
+
+        Raises:
+            ConfigError: the model cannot be used, or a source is neither picture, folder nor video.
+            UsageError: a source cannot be read; of a folder, none of its pictures.
+        """
+        for source in self._sources:
+            replay.verify(replay.Config(source=source))
+        engine = open_engine(_engine_request(self._request))
+        with closing(engine.backend):
+            for source in self._sources:
+                yield from self._look_at(engine, source)
+
+    def _look_at(self, engine: Engine, source: Path) -> Iterator[dict[str, Any]]:
+        try:
+            with closing(replay.ReplayCamera(replay.Config(source=source))) as camera:
+                self.source, self.done, self.total = replay.printable(source), 0, camera.length
+                for number, frame in enumerate(_frames(camera)):
+                    record = self._look(engine, source, number, frame)
+                    self.done = number + 1 + camera.skipped
+                    yield record
+        except CameraLostError as error:
+            raise UsageError(str(error)) from None
+        if camera.skipped:
+            self.complaints.append(_complaint(self.source, camera))
+
+    def _look(self, engine: Engine, source: Path, number: int, frame: Frame) -> dict[str, Any]:
+        detections, lap = engine.look(frame.image)
+        path = source / frame.source if source.is_dir() else source
+        if self._request.annotate_into is not None:
+            name = self._names.of(path, number if _is_video(source) else None)
+            write_picture(self._request.annotate_into / name, annotate(frame.image, detections, engine.model.labels))
+        height, width = frame.image.shape[:2]
+        return {
+            "source": replay.printable(path),
+            "frame": number,
+            "width": width,
+            "height": height,
+            "backend": engine.backend_kind,
+            "timings_ms": {
+                "preprocess": round(lap.preprocess_ms, 3),
+                "infer": round(lap.infer_ms, 3),
+                "decode": round(lap.decode_ms, 3),
+            },
+            "detections": _rows(detections, engine.model.labels),
+        }
+
+
+def _engine_request(request: Request) -> EngineRequest:
     profile = choose(probe.detect(), load_all()).profile
-    order = profile.backends if profile else ()
-    wanted = EngineRequest(
+    return EngineRequest(
         request.model,
-        order,
+        profile.backends if profile else (),
         request.labels,
         request.backend,
         request.threads or (profile.threads if profile else None),
         thresholds=request.thresholds,
     )
-    engine = open_engine(wanted)
-    with closing(engine.backend):
-        for source in sources:
-            for number, frame in enumerate(_frames(source)):
-                yield _look(engine, source, number, frame, request.annotate_into)
 
 
-def _look(engine: Engine, source: Path, number: int, frame: Frame, annotate_into: Path | None) -> dict[str, Any]:
-    detections, lap = engine.look(frame.image)
-    labels = engine.model.labels
-    name = source / frame.source if source.is_dir() else source
-    if annotate_into is not None:
-        picture = annotate_into / f"{name.stem}{f'-{number:06d}' if '#' in frame.source else ''}.jpg"
-        write_picture(picture, annotate(frame.image, detections, labels))
-    height, width = frame.image.shape[:2]
+def _rows(detections: Detections, labels: tuple[str, ...]) -> list[dict[str, Any]]:
     rows = zip(detections.boxes.tolist(), detections.scores.tolist(), detections.classes.tolist(), strict=True)
-    return {
-        "source": str(name),
-        "frame": number,
-        "width": width,
-        "height": height,
-        "backend": engine.backend_kind,
-        "timings_ms": {
-            "preprocess": round(lap.preprocess_ms, 3),
-            "infer": round(lap.infer_ms, 3),
-            "decode": round(lap.decode_ms, 3),
-        },
-        "detections": [
-            {
-                "label": labels[class_id],
-                "class_id": class_id,
-                "score": round(score, 5),
-                "box": [round(side, 2) for side in box],
-            }
-            for box, score, class_id in rows
-        ],
-    }
+    return [
+        {
+            "label": labels[class_id],
+            "class_id": class_id,
+            "score": round(score, 5),
+            "box": [round(side, 2) for side in box],
+        }
+        for box, score, class_id in rows
+    ]
 
 
-def _frames(source: Path) -> Iterator[Frame]:
+def _frames(camera: Camera) -> Iterator[Frame]:
     try:
-        with closing(replay.create(replay.Config(source=source))) as camera:
-            for _ in itertools.count():
-                yield camera.read(timeout_s=10.0)
+        while True:
+            yield camera.read(timeout_s=10.0)
     except EndOfStreamError:
         return
-    except CameraLostError as error:
-        raise UsageError(str(error)) from None
+
+
+def _is_video(source: Path) -> bool:
+    return not source.is_dir() and source.suffix.lower() not in replay.PICTURES
+
+
+def _complaint(source: str, camera: replay.ReplayCamera) -> str:
+    names = ", ".join(camera.unreadable) + (", ..." if camera.skipped > len(camera.unreadable) else "")
+    return f"{source}: {camera.skipped} of {camera.length} pictures could not be read: {names}"

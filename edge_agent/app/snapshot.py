@@ -11,7 +11,7 @@ from edge_agent.app.engine import open_engine
 from edge_agent.config import AgentConfig, CameraConfig, LineTrigger
 from edge_agent.core.datatypes import Detections, Image
 from edge_agent.core.ports import Camera
-from edge_agent.errors import FrameTimeoutError
+from edge_agent.errors import CameraLostError, EndOfStreamError, FrameTimeoutError
 
 SETTLE_S = 1.0
 
@@ -38,8 +38,9 @@ def take(config: AgentConfig, camera: CameraConfig, out: Path, *, annotate: bool
 
 
 def _settled(source: Camera, camera: CameraConfig) -> Image:
-    """The first frame of a replay; of a live camera the first one after a second."""
+    """The first frame of a replay; of a live camera the first one after a second, of a short video its last."""
     until_s = time.monotonic() + (0.0 if camera.kind == "replay" else SETTLE_S)
+    image: Image | None = None
     while True:
         try:
             image = source.read(camera.timeout_s).image
@@ -47,5 +48,9 @@ def _settled(source: Camera, camera: CameraConfig) -> Image:
             if time.monotonic() > until_s + camera.timeout_s:
                 raise
             continue
+        except EndOfStreamError as error:
+            if image is None:
+                raise CameraLostError(f"camera {camera.id} has no picture: {error}") from error
+            return image
         if time.monotonic() >= until_s:
             return image

@@ -29,6 +29,9 @@ _Pictures = Generator[tuple[Image, str], None, None]
 CACHE_BYTES = 64 << 20
 """A folder that loops keeps up to this much decoded: 24 pictures of 1280x720, and a loop costs no decoding."""
 
+NAMED_MOST = 10
+"""Of the pictures that cannot be read."""
+
 
 class Config(BaseModel):
     """Pictures or a video in place of a camera."""
@@ -75,14 +78,14 @@ class ReplayCamera:
     """Plays files. `close` may be called from any thread and ends a read that waits.
 
     `captured_ns` is when the picture was due and ready; decoding is done before. `length` is the number of pictures,
-    once round; None: the video does not say. `skipped` counts those that could not be read, each time round, and
-    `last_skipped` names the last of them. A picture that breaks off is skipped: what is not there cannot be judged.
+    once round; None: the video does not say. `skipped` counts those that could not be read, each time round;
+    `unreadable` names the first few. One that breaks off is no picture: what it does not show cannot be judged.
     """
 
     def __init__(self, config: Config, *, cache_bytes: int = CACHE_BYTES) -> None:
         _prepare_opencv()
         self.skipped = 0
-        self.last_skipped = ""
+        self.unreadable: list[str] = []
         self.length: int | None = None
         self._source = config.source
         self._period_ns = round(1e9 / config.fps) if config.fps else 0
@@ -150,8 +153,7 @@ class ReplayCamera:
                 if image is None:
                     image = self._read_picture(path)
                     if image is None:
-                        self.skipped += 1
-                        self.last_skipped = name
+                        self._skip(name)
                         continue
                     if image.nbytes <= room:
                         cache[path] = image
@@ -161,6 +163,11 @@ class ReplayCamera:
                 raise CameraLostError(self._nothing_to_see())
             if not self._loop:
                 return
+
+    def _skip(self, name: str) -> None:
+        self.skipped += 1
+        if len(self.unreadable) < NAMED_MOST and name not in self.unreadable:
+            self.unreadable.append(name)
 
     def _nothing_to_see(self) -> str:
         if self._source.is_dir():
@@ -184,7 +191,7 @@ class ReplayCamera:
         import cv2
 
         path, name = str(self._source), printable(self._source)
-        if not path.isprintable() and "\ufffd" in name:  # OpenCV would crash the process
+        if path != os.fsencode(path).decode("utf-8", "replace"):  # OpenCV would crash the process
             raise CameraLostError(f"{name} cannot be opened as a video: its name is not UTF-8; rename it")
         count = 0
         while count == 0 or self._loop:

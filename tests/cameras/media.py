@@ -1,6 +1,8 @@
 """Writes real pictures and videos, and serves a real network stream, for the tests of whatever reads a camera."""
 
+import struct
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +25,16 @@ def write_pictures(folder: Path, count: int, suffix: str = ".png") -> Path:
     for k in range(count):
         assert cv2.imwrite(str(folder / f"{k}{suffix}"), picture(10 * k))
     return folder
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    """A PNG of a few bytes whose header announces a picture of that size."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
 
 
 def write_video(path: Path, count: int) -> Path:

@@ -141,6 +141,12 @@ def test_a_width_alone_is_refused():
         Config(source=0, width=640)
 
 
+@pytest.mark.parametrize("source", ["", "  "])
+def test_an_empty_source_is_refused(source):
+    with pytest.raises(ValidationError, match="must be a device such as /dev/video0, a stream or a video file"):
+        Config(source=source)
+
+
 def test_verify_finds_a_missing_file_and_leaves_devices_alone(tmp_path):
     verify(Config(source=0))
     verify(Config(source="rtsp://10.0.0.5/main"))

@@ -1,5 +1,9 @@
+import os
 import shutil
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -8,7 +12,7 @@ from pydantic import ValidationError
 
 from edge_agent.cameras.replay import Config, ReplayCamera, create, verify
 from edge_agent.errors import CameraLostError, ConfigError, EndOfStreamError
-from tests.cameras.media import picture, write_pictures, write_video
+from tests.cameras.media import picture, png_that_claims, write_pictures, write_video
 
 
 def sources(camera):
@@ -46,6 +50,88 @@ def test_a_picture_that_cannot_be_read_is_skipped_and_counted(tmp_path, capfd):
     assert sources(camera) == ["0.png", "2.png"]
     assert camera.skipped == 1
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [b"", png_that_claims(60_000, 60_000), png_that_claims(30_000, 30_000), png_that_claims(0, 0)],
+    ids=["empty", "above OpenCV's limit", "900 megapixels", "no pixels"],
+)
+def test_a_damaged_picture_is_skipped_and_named(tmp_path, damaged):
+    write_pictures(tmp_path, 3)
+    (tmp_path / "1.png").write_bytes(damaged)
+    camera = create(Config(source=tmp_path))
+    assert sources(camera) == ["0.png", "2.png"]
+    assert (camera.skipped, camera.unreadable) == (1, ["1.png"])
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp", ".tiff"])
+def test_a_picture_that_breaks_off_is_skipped(tmp_path, suffix):
+    shades = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8)
+    whole = cv2.imencode(suffix, shades)[1].tobytes()
+    write_pictures(tmp_path, 1)
+    (tmp_path / f"1{suffix}").write_bytes(whole[: len(whole) // 2])
+    camera = create(Config(source=tmp_path))
+    assert sources(camera) == ["0.png"]
+    assert camera.skipped == 1
+
+
+@pytest.mark.parametrize(
+    ("channels", "dtype"), [(1, np.uint8), (1, np.uint16), (3, np.uint16), (4, np.uint8), (4, np.uint16)]
+)
+def test_grey_deep_and_alpha_pictures_become_bgr(tmp_path, channels, dtype):
+    shades = np.full((48, 64, channels), np.iinfo(dtype).max, dtype)
+    assert cv2.imwrite(str(tmp_path / "a.png"), shades)
+    image = create(Config(source=tmp_path)).read(1).image
+    assert (image.shape, image.dtype) == ((48, 64, 3), np.uint8)
+    assert (image == 255).all()
+
+
+def test_a_name_that_is_not_utf8_becomes_text_that_can_be_sent(tmp_path):
+    for name in (b"b\xff.png", b"a\nb\x1b.png", "grün.png".encode()):
+        write_pictures(tmp_path, 1)
+        (tmp_path / "0.png").rename(tmp_path / os.fsdecode(name))
+    found = in_a_process_of_its_own(tmp_path)
+    assert found == ["a\ufffdb\ufffd.png", "b\ufffd.png", "grün.png"]
+
+
+def test_a_video_whose_name_is_not_utf8_is_refused_in_one_sentence(tmp_path):
+    path = write_video(tmp_path / "v.avi", 1).rename(tmp_path / os.fsdecode(b"v\xff.avi"))
+    assert in_a_process_of_its_own(path) == [
+        f"{tmp_path}/v\ufffd.avi cannot be opened as a video: its name is not UTF-8; rename it"
+    ]
+
+
+def in_a_process_of_its_own(source: Path) -> list[str]:
+    """The names of a source's frames, or why there are none. OpenCV has crashed on such names."""
+    program = """
+import sys
+from edge_agent.cameras.replay import Config, create
+from edge_agent.errors import CameraLostError, EndOfStreamError
+try:
+    camera = create(Config(source=sys.argv[1]))
+    while True:
+        sys.stdout.buffer.write(camera.read(9).source.encode() + b"\\0")
+except EndOfStreamError:
+    pass
+except CameraLostError as error:
+    sys.stdout.buffer.write(str(error).encode() + b"\\0")
+"""
+    done = subprocess.run([sys.executable, "-c", program, source], stdout=subprocess.PIPE, check=True)
+    return done.stdout.decode().split("\0")[:-1]
+
+
+def test_a_single_picture_that_cannot_be_read_is_lost(tmp_path):
+    (tmp_path / "0.png").write_bytes(b"not a picture")
+    with pytest.raises(CameraLostError, match=r"0\.png cannot be read as a picture"):
+        create(Config(source=tmp_path / "0.png"))
+
+
+def test_the_length_is_the_number_of_pictures_or_frames(tmp_path):
+    write_pictures(tmp_path, 3)
+    assert create(Config(source=tmp_path)).length == 3
+    assert create(Config(source=tmp_path / "0.png")).length == 1
+    assert create(Config(source=write_video(tmp_path / "belt.avi", 5))).length == 5
 
 
 @pytest.mark.parametrize("loop", [False, True])

@@ -1,6 +1,10 @@
 """`edge-agent detect` on real models and photos, against what others find in them."""
 
+import contextlib
 import json
+import os
+import pty
+import shutil
 import subprocess
 import sys
 
@@ -63,6 +67,79 @@ def test_a_video_gives_a_line_per_frame(tmp_path):
     writer.release()
     done = detect("--model", YOLOX, "--labels", LABELS, "--json", tmp_path / "v.avi")
     assert [json.loads(line)["frame"] for line in done.stdout.splitlines()] == [0, 1, 2]
+
+
+def test_annotated_copies_do_not_overwrite_each_other(tmp_path):
+    cat = REPO / "examples" / "photos" / "cat_720p.jpg"
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(cat, tmp_path / folder / "x.jpg")
+    cv2.imwrite(str(tmp_path / "x.png"), np.zeros((10, 10, 3), np.uint8))
+    sources = (tmp_path / "a", tmp_path / "b" / "x.jpg", tmp_path / "x.png")
+    done = detect("--model", YOLOX, "--labels", LABELS, "--annotate", tmp_path / "out", *sources)
+    assert done.returncode == 0, done.stderr
+    heights = {path.name: cv2.imread(str(path)).shape[0] for path in (tmp_path / "out").iterdir()}
+    assert heights == {"x.jpg": 720, "x-2.jpg": 720, "x-3.jpg": 10}
+
+
+def test_pictures_of_a_folder_that_cannot_be_read_are_counted_and_named_at_the_end(tmp_path):
+    for name in ("b.png", "c.jpg"):
+        (tmp_path / name).write_bytes(b"no picture")
+    shutil.copy(REPO / "examples" / "photos" / "cat_720p.jpg", tmp_path / os.fsdecode(b"a\xff.jpg"))
+    done = detect("--model", YOLOX, "--labels", LABELS, "--json", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["source"] for line in done.stdout.splitlines()] == [f"{tmp_path}/a\ufffd.jpg"]
+    assert done.stderr == f"edge-agent: {tmp_path}: 2 of 3 pictures could not be read: b.png, c.jpg\n"
+
+
+def test_a_single_picture_that_cannot_be_read_is_an_error(tmp_path):
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    done = detect("--model", YOLOX, "--labels", LABELS, tmp_path / "b.png")
+    assert done.returncode == 1
+    assert (
+        done.stderr
+        == f"edge-agent: {tmp_path}/b.png cannot be read as a picture: it is damaged, empty, or of another kind\n"
+    )
+
+
+def on_a_terminal(*words, stdout=None):
+    """What `detect` shows on a terminal of 200 columns, and what it writes to its standard output elsewhere."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edge_agent", "detect", "--model", YOLOX, "--labels", LABELS, *words],
+        stdout=stdout or theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "200"},
+    )
+    os.close(theirs)
+    shown = b""
+    with process, contextlib.suppress(OSError):  # EIO: nobody has the terminal open any more
+        while piece := os.read(ours, 4096):
+            shown += piece
+    os.close(ours)
+    assert process.returncode == 0, shown
+    return shown.decode()
+
+
+PHOTOS = REPO / "examples" / "photos"
+
+
+def test_a_bar_shows_how_far_a_folder_is_and_leaves_the_results_alone(tmp_path):
+    with (tmp_path / "results").open("w") as results:
+        shown = on_a_terminal("--json", PHOTOS, stdout=results)
+    assert "2/2" in shown
+    assert [json.loads(line)["frame"] for line in (tmp_path / "results").read_text().splitlines()] == [0, 1]
+
+
+def test_words_and_the_bar_share_a_terminal():
+    shown = on_a_terminal(PHOTOS)
+    assert "2/2" in shown
+    assert "cat_720p.jpg#0: cat 0." in shown
+
+
+def test_json_on_a_terminal_and_a_single_picture_have_no_bar():
+    shown = on_a_terminal("--json", PHOTOS) + on_a_terminal("--json", PHOTOS / "cat_720p.jpg")
+    assert [json.loads(line)["frame"] for line in shown.splitlines()] == [0, 1, 0]
 
 
 @pytest.mark.parametrize(
