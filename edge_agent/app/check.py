@@ -6,8 +6,8 @@ from typing import Any
 from edge_agent import plugins
 from edge_agent.app.agent import choose_profile, engine_request
 from edge_agent.app.engine import open_engine
-from edge_agent.app.rules import blind_rules, unknown_labels
-from edge_agent.config import ConfigProblemsError, Loaded, Problem, load
+from edge_agent.app.rules import unknown_labels
+from edge_agent.config import ConfigProblemsError, Loaded, Problem, dotted, load
 from edge_agent.config.lines import KeyPath
 from edge_agent.errors import FatalError
 
@@ -18,8 +18,7 @@ def check(path: Path) -> tuple[Loaded | None, list[Problem]]:
         loaded = load(path)
     except ConfigProblemsError as error:
         return None, error.problems
-    problems = publisher_problems(loaded) + blind_rules(loaded) + _camera_problems(loaded)
-    return loaded, problems + _model_problems(loaded)
+    return loaded, publisher_problems(loaded) + _camera_problems(loaded) + _model_problems(loaded)
 
 
 def publisher_problems(loaded: Loaded) -> list[Problem]:
@@ -35,13 +34,20 @@ def _camera_problems(loaded: Loaded) -> list[Problem]:
 
 
 def _verify(loaded: Loaded, key: KeyPath, module: Any, table: object) -> list[Problem]:
-    """What a kind that names files has to say of them."""
+    """What a kind that names files has to say of them: a line for each, which may begin with the key it is about."""
     try:
         if hasattr(module, "verify"):
             module.verify(table)
     except FatalError as error:
-        return [loaded.problem(key, str(error))]
+        return [_problem(loaded, key, line) for line in str(error).splitlines()]
     return []
+
+
+def _problem(loaded: Loaded, key: KeyPath, text: str) -> Problem:
+    named, _, message = text.partition(": ")
+    if named.startswith(f"{dotted(key)}."):
+        return loaded.problem(tuple(named.split(".")), message)
+    return loaded.problem(key, text)
 
 
 def _model_problems(loaded: Loaded) -> list[Problem]:

@@ -62,10 +62,17 @@ class Job:
         """
         for source in self._sources:
             replay.verify(replay.Config(source=source))
+            self._refuse_to_overwrite(source)
         engine = open_engine(_engine_request(self._request))
         with closing(engine.backend):
             for source in self._sources:
                 yield from self._look_at(engine, source)
+
+    def _refuse_to_overwrite(self, source: Path) -> None:
+        """Copies never go where originals lie."""
+        into, folder = self._request.annotate_into, source if source.is_dir() else source.parent
+        if into is not None and into.resolve().is_relative_to(folder.resolve()) and _holds_pictures(into):
+            raise UsageError(f"--annotate {into}: there are pictures of {source} in it; name another folder")
 
     def _look_at(self, engine: Engine, source: Path) -> Iterator[dict[str, Any]]:
         try:
@@ -133,6 +140,10 @@ def _frames(camera: Camera) -> Iterator[Frame]:
             yield camera.read(timeout_s=10.0)
     except EndOfStreamError:
         return
+
+
+def _holds_pictures(folder: Path) -> bool:
+    return folder.is_dir() and any(path.suffix.lower() in replay.PICTURES for path in folder.iterdir())
 
 
 def _is_video(source: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Rules that could never object: their labels are not the model's, or their scores never reach them."""
+"""Labels that the configuration names and the model does not know: rules that could never object."""
 
 import difflib
 from collections.abc import Iterator
@@ -16,21 +16,6 @@ def unknown_labels(loaded: Loaded, model: ModelSpec) -> list[Problem]:
     ]
 
 
-def blind_rules(loaded: Loaded) -> list[Problem]:
-    """Rules that look for scores which `model.conf` has dropped before."""
-    conf = loaded.config.model.conf
-    return [
-        loaded.problem(
-            ("cameras", index, "rules", number),
-            f"unsure_score {rule.unsure_score:g} is below model.conf {conf:g}: such detections are dropped before the "
-            "rule sees them; lower conf, or raise unsure_score",
-        )
-        for index, camera in enumerate(loaded.config.cameras)
-        for number, rule in enumerate(camera.rules)
-        if getattr(rule, "unsure_score", conf) < conf
-    ]
-
-
 def _labels(loaded: Loaded) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Each label with the path of its key."""
     for index, camera in enumerate(loaded.config.cameras):
@@ -42,6 +27,8 @@ def _labels(loaded: Loaded) -> Iterator[tuple[tuple[str | int, ...], str]]:
 
 
 def _hint(label: str, known: tuple[str, ...]) -> str:
+    if known and known[0] == "class_0":
+        return ", because nothing names its classes: write labels = FILE under [model]"
     close = difflib.get_close_matches(label, known, n=1)
     shown = ", ".join(known[:10]) + (", …" if len(known) > 10 else "")  # noqa: PLR2004 - a line's worth
     return f"; did you mean {close[0]!r}?" if close else f"; it has {shown}"

@@ -19,7 +19,7 @@ from edge_agent import logs
 from edge_agent.app.agent import Connector, build, make_rules, record_limits
 from edge_agent.app.check import publisher_problems
 from edge_agent.app.engine import choose_decoder, make_decoder
-from edge_agent.app.rules import blind_rules, unknown_labels
+from edge_agent.app.rules import unknown_labels
 from edge_agent.config import ConfigProblemsError, Loaded, dotted, live_changes, load
 from edge_agent.core.datatypes import Thresholds
 from edge_agent.errors import ConfigError, FatalError
@@ -38,7 +38,7 @@ def run(path: Path) -> None:
     loaded = load(path)
     logs.configure(loaded.config.log.level, loaded.config.log.format)
     faulthandler.enable()
-    if problems := publisher_problems(loaded) + blind_rules(loaded):
+    if problems := publisher_problems(loaded):
         raise ConfigProblemsError(problems)
     with single_instance(path):
         agent, connector = build(loaded, wishes)
@@ -48,6 +48,9 @@ def run(path: Path) -> None:
             gc.freeze()
             while agent.wait() == "reload":
                 loaded = reload(agent, connector, loaded)
+        except FatalError as error:
+            agent.fail(str(error))
+            raise
         finally:
             all_ended = agent.stop()
     if not all_ended:  # a thread that comes back from a hanging call into an interpreter that shuts down would crash it
@@ -70,7 +73,12 @@ def reload(agent: Agent, connector: Connector, old: Loaded) -> Loaded:
         agent.herald.event("reload_refused", "warning", str(error))
         return old
     else:
-        agent.herald.event("reloaded", "info", "the configuration was read again", {"changed": len(live)})
+        agent.herald.event(
+            "reloaded",
+            "info",
+            "the configuration was read again",
+            {"changed": ", ".join(dotted(change) for change in live)[:200], "config_sha256": new.sha256},
+        )
         return new
     finally:
         if agent.is_ready:
@@ -82,7 +90,7 @@ def _take_over(agent: Agent, connector: Connector, new: Loaded) -> None:
     config, engine = new.config, agent.pipeline.engine
     if engine is None:
         raise ConfigError("the engine is not open")
-    problems = publisher_problems(new) + blind_rules(new) + unknown_labels(new, engine.model)
+    problems = publisher_problems(new) + unknown_labels(new, engine.model)
     if problems:
         raise ConfigProblemsError(problems)
     thresholds = Thresholds(config.model.conf, config.model.iou)
@@ -104,6 +112,7 @@ def _take_over(agent: Agent, connector: Connector, new: Loaded) -> None:
     if has_new_credentials:
         agent.line.reopen()
         agent.records.reopen()
+    agent.herald.renew()
     logs.set_level(config.log.level)
 
 

@@ -52,7 +52,10 @@ def load(path: Path) -> Loaded:
         raise ConfigProblemsError(sorted(problems, key=lambda problem: problem.line or 0)) from None
     values = json.dumps(config.model_dump(mode="json"), sort_keys=True)
     digest = hashlib.sha256(values.encode()).hexdigest()
-    return Loaded(_with_absolute_paths(config, path.absolute().parent), path, digest, lines)
+    loaded = Loaded(_with_absolute_paths(config, path.absolute().parent), path, digest, lines)
+    if problems := [loaded.problem(key, message) for key, message in _blind_rules(config)]:
+        raise ConfigProblemsError(problems)
+    return loaded
 
 
 def _read(path: Path) -> str:
@@ -92,6 +95,18 @@ def _hidden_faults(document: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:
     tables = [camera if isinstance(camera, dict) else {} for camera in cameras] if isinstance(cameras, list) else []
     for index in taken_ids([camera.get("id") for camera in tables]):
         yield ("cameras", index, "id"), ID_TAKEN
+
+
+def _blind_rules(config: AgentConfig) -> Iterator[tuple[KeyPath, str]]:
+    """Rules that look for scores which the model's threshold has dropped before."""
+    conf = config.model.conf
+    for index, camera in enumerate(config.cameras):
+        for number, rule in enumerate(camera.rules):
+            unsure = getattr(rule, "unsure_score", conf)
+            if unsure < conf:
+                given = f"{unsure:g}" if "unsure_score" in rule.model_fields_set else f"{unsure:g} (the default)"
+                why = f"{given} is below model.conf, {conf:g}: the rule never sees such detections"
+                yield ("cameras", index, "rules", number, "unsure_score"), f"{why}; lower conf, or raise unsure_score"
 
 
 def _line_of(lines: dict[KeyPath, int], key: KeyPath) -> int | None:

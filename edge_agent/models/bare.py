@@ -14,6 +14,7 @@ from edge_agent.errors import ModelError
 FORMATS = {".tflite": "tflite", ".onnx": "onnx", ".engine": "engine", ".plan": "engine", ".npz": "recorded"}
 """The file's kind by its suffix."""
 
+_RUNNABLE = tuple(suffix for suffix, kind in FORMATS.items() if kind != "engine")  # TensorRT's seat is empty so far
 _CHUNK = 1 << 20
 _CLASSES_MOST = 100_000
 _LITERAL_MOST = 128 << 10  # a longer text may nest so deep that Python's parser overflows its stack
@@ -40,10 +41,10 @@ def identify(path: Path) -> ModelFile:
     if path.is_dir():
         raise ModelError(f"{path} is a folder; bundles cannot be read yet: give the .tflite, .onnx or .engine in it")
     if not path.exists():
-        raise ModelError(f"{path}: there is no such file; set path under [model]")
+        raise ModelError(f"{path}: there is no such file")
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
-        raise ModelError(f"{path}: not a model that can be run; it must end in {', '.join(FORMATS)}{_advice(path)}")
+        raise ModelError(f"{path}: not a model that can be run; it must end in {', '.join(_RUNNABLE)}{_advice(path)}")
     try:
         digest = _sha256(path)
     except OSError as error:

@@ -27,7 +27,9 @@ class Config(BaseModel):
     @model_validator(mode="after")
     def _in_order(self) -> "Config":
         if self.unsure_score > self.min_score:
-            raise ValueError("unsure_score must not be above min_score")
+            raise ValueError(
+                f"unsure_score must not be above min_score: {self.unsure_score:g} is more than {self.min_score:g}"
+            )
         if self.max is not None and self.max < self.min:
             raise ValueError("max must not be below min")
         return self

@@ -54,6 +54,7 @@ class Agent:
     wishes: "queue.SimpleQueue[Wish]"
     _health_due_s: float = 0.0
     is_ready: bool = False
+    _line_connections: int = 0
     _hanging: list[str] = field(default_factory=list)
 
     def start(self) -> None:
@@ -104,10 +105,18 @@ class Agent:
             self._report_cameras()
             self._raise_failures()
             self._notify()
+            if self.line.connections != self._line_connections:
+                self._line_connections = self.line.connections
+                self.records.hurry()
             if time.monotonic() >= self._health_due_s:
                 self._publish_health()
             if self._all_is_judged():
                 return "finished"
+
+    def fail(self, reason: str) -> None:
+        """Tells subscribers why the agent is about to end."""
+        self.health.ending = "failed"
+        self.herald.event("failed", "alarm", reason)
 
     def stop(self) -> bool:
         """Within five seconds: open parts get `unknown(stopping)`, `state` becomes `offline`, records go out.
@@ -121,11 +130,14 @@ class Agent:
                 step()
             except Exception:
                 log.exception("stop_step_failed")
-        lost = self.outbox.stop(1.2)
+        if self.line.connected:
+            self.records.hurry()
+        lost = self.outbox.stop(1.2, wait_for_link=self.line.connected)
         self.line.stop(0.7)
         self.records.stop(0.7)
         self.herald.log_undelivered()
-        log.info("stopped", parts=self.ledger.closed, verdicts=self.desk.verdicts, records_lost=lost)
+        say = log.warning if lost else log.info
+        say("stopped", parts=self.ledger.closed, verdicts=self.desk.verdicts, records_lost=lost)
         return not self._hanging
 
     def _stop_looking(self) -> None:

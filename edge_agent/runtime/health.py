@@ -46,12 +46,13 @@ class Health:
     vitals: Vitals
     started_ns: int
     stopping: bool = False
+    ending: str = "stopping"
     stall_s: float = STALL_S  # at the least
 
     def state(self) -> tuple[wire.State, tuple[str, ...]]:
         """The state of contract's table, and why."""
         if self.stopping:
-            return "offline", ("stopping",)
+            return "offline", (self.ending,)
         lost = tuple(f"camera_lost:{name}" for name, camera in self.captures.items() if camera.condition == "lost")
         stalled = ("engine_stalled",) if self._is_stalled() else ()
         if self.pipeline.opened.is_set() and (lost or stalled):

@@ -61,6 +61,10 @@ class Herald:
         with self._scribe.page(topic) as head:
             self._link.send(Message(topic, self._birth(head).payload(), qos=1, retain=True))
 
+    def renew(self) -> None:
+        """State and birth are published again at the next tick."""
+        self._announce_due_s = 0.0
+
     def will(self) -> Message:
         """What the broker says when the agent is lost."""
         topic = self._scribe.topics.of("state")

@@ -96,6 +96,10 @@ class Link:
             self._cut = reason
             self._publisher.close(abort=True)
 
+    def hurry(self) -> None:
+        """Ends a back-off: there is reason to believe that the other side is back."""
+        self._hurry.set()
+
     def reopen(self) -> None:
         """Closes cleanly and opens anew, for new credentials. Ends a back-off too."""
         self._reopening = True

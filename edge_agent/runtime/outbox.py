@@ -67,11 +67,14 @@ class Outbox:
         with self._lock:
             return self._count()
 
-    def stop(self, timeout_s: float) -> int:
-        """Sends what it can within `timeout_s`, at full rate, then ends. Returns how many messages are lost."""
+    def stop(self, timeout_s: float, *, wait_for_link: bool = False) -> int:
+        """Sends what it can within `timeout_s`, at full rate, then ends. Returns how many messages are lost.
+
+        With `wait_for_link` also where there is no connection yet.
+        """
         self._drain_per_s = FULL_RATE_PER_S
         until = time.monotonic() + timeout_s
-        while self.waiting() and self._link.connected and time.monotonic() < until:
+        while self.waiting() and (self._link.connected or wait_for_link) and time.monotonic() < until:
             self._stop.wait(0.02)
         self._stop.set()
         if self._thread.is_alive():

@@ -66,7 +66,13 @@ Px = Annotated[float, PlainSerializer(lambda value: round(value, 1), return_type
 class Part(BaseModel):
     """A piece of a message: frozen, and nothing unknown in it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    # messages gain keys in later releases: the published schemas must let them through
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        json_schema_extra=lambda schema: schema.pop("additionalProperties", None),
+    )
 
 
 class Envelope(Part):

@@ -107,5 +107,5 @@ def test_check_finds_a_rule_that_the_model_threshold_has_made_blind(tmp_path):
     (tmp_path / "models").symlink_to(REPO / "examples" / "models")
     (tmp_path / "blind.toml").write_text(text)
     done = edge_agent("check", "--config", tmp_path / "blind.toml")
-    assert done.returncode == 1
-    assert "cameras[0].rules[0]: unsure_score 0.35 is below model.conf 0.6" in done.stderr
+    assert done.returncode == 78
+    assert "cameras[0].rules[0].unsure_score: 0.35 is below model.conf, 0.6" in done.stderr

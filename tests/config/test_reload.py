@@ -15,7 +15,7 @@ def _changes(folder, old, new):
 
 LIVE = {
     "log level": ("[mqtt]", "[log]\nlevel = 'debug'\n[mqtt]"),
-    "confidence": ('path = "models/caps.tflite"', 'path = "models/caps.tflite"\nconf = 0.4'),
+    "confidence": ('path = "models/caps.tflite"', 'path = "models/caps.tflite"\nconf = 0.3'),
     "overlap": ('path = "models/caps.tflite"', 'path = "models/caps.tflite"\niou = 0.4'),
     "rows kept": ("[mqtt]", "[records]\nmax_rows = 500\n[mqtt]"),
     "memory for records": ("[mqtt]", "[records]\nmax_mb = 1\n[mqtt]"),

@@ -60,6 +60,16 @@ def test_a_folder_gives_a_line_per_picture_and_annotated_copies(tmp_path):
         assert copy.shape[:2] == (line["height"], line["width"])
 
 
+def test_annotated_copies_never_go_where_the_originals_lie(tmp_path):
+    (tmp_path / "x.png").write_bytes(cv2.imencode(".png", np.zeros((32, 32, 3), np.uint8))[1].tobytes())
+    before = (tmp_path / "x.png").read_bytes()
+    done = detect("--model", YOLOX, "--labels", LABELS, "--annotate", tmp_path, tmp_path)
+    assert done.returncode == 1
+    assert "name another folder" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
+    assert (tmp_path / "x.png").read_bytes() == before
+
+
 def test_a_video_gives_a_line_per_frame(tmp_path):
     writer = cv2.VideoWriter(str(tmp_path / "v.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (320, 240))
     for shade in (0, 100, 200):

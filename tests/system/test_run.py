@@ -183,6 +183,8 @@ def test_sighup_takes_new_thresholds_and_refuses_the_rest(tmp_path, broker, list
         agent.send(signal.SIGHUP)
         rejected = listener.wait_for(lambda heard: is_verdict()(heard) and heard.json["verdict"] == "reject")
         assert rejected.json["config_sha256"] != before.json["config_sha256"]
+        digest = rejected.json["config_sha256"]
+        listener.wait_for(lambda heard: heard.topic == f"{ROOT}/birth" and heard.json["config_sha256"] == digest, 3)
         agent.config.write_text(config.replace("fps = 5", "fps = 6"))
         agent.send(signal.SIGHUP)
         refused = listener.wait_for(
@@ -247,7 +249,9 @@ def test_a_label_that_the_model_lacks_ends_with_78_and_leaves_the_state_offline(
         assert agent.ended() == 78
         assert "did you mean 'person'?" in agent.log()
         assert "Traceback" not in agent.log()
-    listener.wait_for(is_state("offline"))
+    assert listener.wait_for(is_state("offline")).json["reasons"] == ["failed"]
+    event = listener.wait_for(lambda heard: heard.topic == f"{ROOT}/event" and heard.json["code"] == "failed")
+    assert "persn" in event.json["message"]
 
 
 def test_a_second_agent_on_the_same_configuration_is_refused(tmp_path, broker, listener):

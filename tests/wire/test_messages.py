@@ -100,9 +100,9 @@ def test_a_message_can_be_read_back_and_says_the_same(message):
 
 
 @each_example
-def test_a_schema_refuses_what_is_not_in_it(message):
+def test_a_schema_refuses_what_is_wrong_and_lets_later_keys_through(message):
     schema = type(message).model_json_schema(mode="serialization")
-    assert violations({**json.loads(message.payload()), "image": "…"}, schema)
+    assert not violations({**json.loads(message.payload()), "later": 1}, schema)
     assert violations({**json.loads(message.payload()), "seq": 0}, schema)
 
 
@@ -193,7 +193,6 @@ def test_a_reason_shows_only_what_is_set(given, shown):
 def test_a_reason_has_its_fields_in_the_schema():
     reason = wire.Verdict.model_json_schema(mode="serialization")["$defs"]["Reason"]
     assert set(reason["properties"]) == {"code", "rule", "label", "score"}
-    assert reason["additionalProperties"] is False
 
 
 def test_numbers_are_not_longer_than_they_need_to_be():

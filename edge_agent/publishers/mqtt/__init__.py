@@ -7,6 +7,7 @@ a paho client is used for one connection and thrown away, so that it never has a
 import hashlib
 
 from edge_agent.core.ports import Message, Publisher
+from edge_agent.errors import ConfigError
 from edge_agent.publishers.mqtt.connection import MqttPublisher
 from edge_agent.publishers.mqtt.settings import Config, Tls, read_password, tls_context, tls_files
 from edge_agent.publishers.mqtt.wire import dial
@@ -20,8 +21,14 @@ def verify(config: Config) -> None:
     Raises:
         ConfigError: one is missing, open to others, or not what it should be.
     """
-    read_password(config)
-    tls_context(config)
+    problems = []
+    for look in (read_password, tls_context):
+        try:
+            look(config)
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
 def fingerprint(config: Config) -> str:
