@@ -28,11 +28,19 @@ def annotate(image: Image, detections: Detections, labels: tuple[str, ...], line
         x1, y1, x2, y2 = (round(side) for side in box)
         colour = _COLOURS[class_id % len(_COLOURS)]
         cv2.rectangle(picture, (x1, y1), (x2, y2), colour, 2 * stroke)
-        place = (x1, max(12 * stroke, y1 - 4 * stroke))
-        text = f"{labels[class_id]} {score:.2f}"
-        cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5 * stroke, (0, 0, 0), 3 * stroke)
-        cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5 * stroke, colour, stroke)
+        _write_label(picture, f"{labels[class_id]} {score:.2f}", (x1, y1), colour, stroke)
     return picture
+
+
+def _write_label(picture: Image, text: str, corner: tuple[int, int], colour: tuple[int, int, int], stroke: int) -> None:
+    """Black on the box's colour, above its corner, or inside where there is no room above."""
+    import cv2
+
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.5 * stroke
+    (width, height), below = cv2.getTextSize(text, font, scale, stroke)
+    x, y = corner[0], max(corner[1], height + below)
+    cv2.rectangle(picture, (x, y - height - below), (x + width, y), colour, cv2.FILLED)
+    cv2.putText(picture, text, (x, y - below // 2), font, scale, (0, 0, 0), stroke, cv2.LINE_AA)
 
 
 class CopyNames:
