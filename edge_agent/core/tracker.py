@@ -1,5 +1,6 @@
 """From detections in single frames to objects that move. Pure: time comes with the frame."""
 
+from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,6 +9,10 @@ from edge_agent.core.boxes import iou
 from edge_agent.core.datatypes import Detections, FloatArray
 
 Point = tuple[float, float]
+SPEED_OVER = (
+    4  # sightings: one time stamp that is late by an interval changes the speed by a third, not many times over
+)
+INTERVALS = 15  # of which the median is the usual one
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +40,14 @@ class Track:
     centre: Point
     seen_ns: int
     previous: Point | None = None
-    velocity: Point = (0.0, 0.0)  # pixels per second
+    velocity: Point = (0.0, 0.0)  # pixels per second, over the sightings in `path`
     hits: int = 1
     missed_frames: int = 0
+    path: deque[tuple[int, Point]] = field(default_factory=lambda: deque(maxlen=SPEED_OVER))
 
-    def predicted(self, now_ns: int) -> FloatArray:
-        """Where its box should be now, at constant speed: `(4,)` xyxy in frame pixels."""
-        dt_s = (now_ns - self.seen_ns) / 1e9
-        dx, dy = self.velocity[0] * dt_s, self.velocity[1] * dt_s
+    def predicted(self, after_ns: float) -> FloatArray:
+        """Where its box should be so long after it was seen, at constant speed: `(4,)` xyxy in frame pixels."""
+        dx, dy = self.velocity[0] * after_ns / 1e9, self.velocity[1] * after_ns / 1e9
         return self.box + np.array([dx, dy, dx, dy], np.float32)
 
 
@@ -53,6 +58,8 @@ class Tracker:
     settings: TrackerSettings = field(default_factory=TrackerSettings)
     _tracks: list[Track] = field(default_factory=list)
     _next_id: int = 1
+    _last_ns: int | None = None
+    _intervals_ns: deque[int] = field(default_factory=lambda: deque(maxlen=INTERVALS))
 
     def update(self, detections: Detections, captured_ns: int) -> tuple[list[Track], list[int]]:
         """One frame. Returns the tracks seen in it, and the ids of those given up.
@@ -60,6 +67,9 @@ class Tracker:
         The order of the detections does not matter: they are sorted by place, so that of equally good pairs always the
         same one wins.
         """
+        if self._last_ns is not None:
+            self._intervals_ns.append(captured_ns - self._last_ns)
+        self._last_ns = captured_ns
         detections = detections[np.lexsort(detections.boxes.T)]
         pairs = self._match(detections, captured_ns)
         for track_index, detection_index in pairs:
@@ -77,9 +87,7 @@ class Tracker:
     def _match(self, detections: Detections, now_ns: int) -> list[tuple[int, int]]:
         if not self._tracks or not len(detections):
             return []
-        predicted = np.stack([track.predicted(now_ns) for track in self._tracks])
-        overlap = iou(predicted, detections.boxes)
-        affinity = np.where(overlap >= self.settings.min_iou, 1 + overlap, self._nearness(predicted, detections.boxes))
+        affinity = np.max([self._affinity(places, detections.boxes) for places in self._places(now_ns)], axis=0)
         pairs: list[tuple[int, int]] = []
         while affinity.size and (best := int(affinity.argmax())) >= 0:
             row, column = divmod(best, affinity.shape[1])
@@ -89,6 +97,25 @@ class Tracker:
             affinity[row, :] = 0
             affinity[:, column] = 0
         return pairs
+
+    def _places(self, now_ns: int) -> list[FloatArray]:
+        """Where the tracks may be, `(tracks, 4)` each: by the clock, by the count of frames, and where they were.
+
+        A time stamp taken on arrival may be late by a whole interval, and the next one seems to follow at once: then the
+        count tells better. A part that stops is where it was.
+        """
+        usual_ns = sorted(self._intervals_ns)[len(self._intervals_ns) // 2]
+        return [
+            np.stack([track.predicted(now_ns - track.seen_ns) for track in self._tracks]),
+            np.stack([track.predicted(usual_ns * (track.missed_frames + 1)) for track in self._tracks]),
+            np.stack([track.box for track in self._tracks]),
+        ]
+
+    def _affinity(self, places: FloatArray, boxes: FloatArray) -> FloatArray:
+        """1 to 2 for boxes that overlap, below 1 for those that are near: `(tracks, detections)`."""
+        overlap = iou(places, boxes)
+        affinity: FloatArray = np.where(overlap >= self.settings.min_iou, 1 + overlap, self._nearness(places, boxes))
+        return affinity
 
     def _nearness(self, predicted: FloatArray, boxes: FloatArray) -> FloatArray:
         """1 for the same centre, 0 from `max_jump` diagonals on: `(tracks, detections)`."""
@@ -103,6 +130,7 @@ class Tracker:
         track = Track(
             self._next_id, box, int(detections.classes[index]), float(detections.scores[index]), _centre(box), now_ns
         )
+        track.path.append((now_ns, track.centre))
         self._next_id += 1
         self._tracks.append(track)
         return track
@@ -114,17 +142,15 @@ class Tracker:
 
 
 def _move(track: Track, detections: Detections, index: int, now_ns: int) -> None:
-    """Takes the detection as the track's newest sighting; the speed is half the last estimate, half this step's."""
-    box = detections.boxes[index]
-    centre = _centre(box)
-    dt_s = (now_ns - track.seen_ns) / 1e9
-    if dt_s > 0:
-        step = ((centre[0] - track.centre[0]) / dt_s, (centre[1] - track.centre[1]) / dt_s)
-        old = track.velocity if track.hits > 1 else step
-        track.velocity = ((old[0] + step[0]) / 2, (old[1] + step[1]) / 2)
-    track.previous, track.centre, track.box = track.centre, centre, box
+    """Takes the detection as the track's newest sighting."""
+    track.previous, track.box = track.centre, detections.boxes[index]
+    track.centre, track.seen_ns, track.hits = _centre(track.box), now_ns, track.hits + 1
     track.class_id, track.score = int(detections.classes[index]), float(detections.scores[index])
-    track.seen_ns, track.hits = now_ns, track.hits + 1
+    track.path.append((now_ns, track.centre))
+    then_ns, then = track.path[0]
+    if now_ns > then_ns:
+        dt_s = (now_ns - then_ns) / 1e9
+        track.velocity = ((track.centre[0] - then[0]) / dt_s, (track.centre[1] - then[1]) / dt_s)
 
 
 def _centre(box: FloatArray) -> Point:

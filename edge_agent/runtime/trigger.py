@@ -14,7 +14,7 @@ from edge_agent.core.ports import Observation, Rule
 from edge_agent.core.tracker import Track, Tracker
 
 MakeRule = Callable[[], Rule]
-SAME_THING_IOU = 0.7  # as in Ultralytics' own suppression
+SAME_THING_IOU = 0.45  # two labels on one object; touching parts overlap far less
 
 
 @dataclass(frozen=True, slots=True)

@@ -289,3 +289,33 @@ def test_where_parts_overlap_the_nearest_is_the_owner():
 def test_without_parts_or_boxes_nobody_owns_anything():
     assert owners_of(Detections.empty().boxes, [make_track()]).tolist() == []
     assert owners_of(make_detections((CRACK, 0.9, make_box(5, 5))).boxes, []).tolist() == [-1]
+
+
+@pytest.mark.parametrize("late_ms", [0, 10, 20, 28, 31, 33])
+@pytest.mark.parametrize("step_px", [5, 20, 40])
+def test_a_frame_that_is_stamped_late_costs_no_part(late_ms, step_px):
+    for phase in range(-40, 40, 4):
+        ledger = Ledger(150, 600)
+        inspector = LineInspector(
+            "top", ledger, ["bottle"], [], parts=["bottle"], line=((0.5, 0), (0.5, 1)), direction="right"
+        )
+        for k in range(40):
+            left = 200 + phase + (k - 12) * step_px
+            stamp_ms = k * 33 + (late_ms if k == 12 else 0)
+            if 0 < left < 350:
+                frame = make_frame(k, stamp_ms * MS, width=400)
+                inspector.finish(frame, None, make_detections((0, 0.8, make_box(left, 50, 50, 50))))
+        assert ledger.opened == 1
+
+
+@pytest.mark.parametrize("apart_px", [1, 4, 6, 8])
+def test_two_part_labels_on_one_object_are_one_part(apart_px):
+    ledger = Ledger(150, 600)
+    inspector = LineInspector(
+        "top", ledger, ["bottle", "can"], [], parts=["bottle", "can"], line=((0.5, 0), (0.5, 1)), direction="right"
+    )
+    for k in range(18):
+        box = make_box(20 + k * 20, 50, 40, 40)
+        found = make_detections((0, 0.8, box), (1, 0.4, box + apart_px))
+        inspector.finish(make_frame(k, k * 33 * MS, width=400), None, found)
+    assert ledger.opened == 1
