@@ -78,7 +78,7 @@ class Ledger:
         self._limits_ns = (int(deadline_ms * 1e6), int(valid_ms * 1e6))
 
     def open(self, camera: str, captured_ns: int, trigger_id: str | None = None, position: float | None = None) -> Part:
-        """A new part; its deadline and validity count from `captured_ns`. After `close_all` it is born closed."""
+        """A new part; its deadline and validity count from `captured_ns`. After `shut` it is born closed."""
         deadline_ns, valid_ns = self._limits_ns
         with self._lock:
             number = self._numbers[camera] = self._numbers.get(camera, 0) + 1
@@ -103,9 +103,13 @@ class Ledger:
         return self._close_where(lambda part: part.deadline_ns <= now_ns)
 
     def close_all(self) -> list[Part]:
-        """The end: closes what is open, and opens no more; the parts are the caller's to report."""
-        self._shut = True
+        """Closes what is open; the parts are the caller's to report."""
         return self._close_where(lambda _: True)
+
+    def shut(self) -> list[Part]:
+        """The end: opens no more parts, and closes all; they are the caller's to report."""
+        self._shut = True
+        return self.close_all()
 
     def next_deadline_ns(self) -> int | None:
         """The earliest deadline of an open part."""

@@ -156,7 +156,7 @@ class Agent:
             log.warning("stuck_at_stop", threads=self._hanging)
 
     def _close_parts(self) -> None:
-        for part in self.ledger.close_all():
+        for part in self.ledger.shut():
             self.desk.judged(part, Decision.unknown("stopping"))
         self.timer.stop()
         self.desk.settle_overdue(everything=True)

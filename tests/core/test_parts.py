@@ -79,6 +79,15 @@ def test_closing_all_gives_what_was_open():
     assert parts.opened == parts.closed == 3
 
 
+def test_a_ledger_that_is_shut_opens_no_more():
+    parts = ledger()
+    part = parts.open("top", 0)
+    assert parts.shut() == [part]
+    late = parts.open("top", 1)
+    assert not parts.close(late)
+    assert parts.opened == parts.closed == 1
+
+
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(["open", "close", "close_again", "expire", "close_all"]), max_size=60), st.data())
 def test_opened_is_closed_plus_open_after_every_step(steps, data):
