@@ -1,6 +1,11 @@
 """For all tests."""
 
+import os
+
 from hypothesis import HealthCheck, settings
+
+# The drivers set this before OpenCV first needs it; a test that writes a video of its own may come before them.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 # The machines that run this are shared and slow at times: what takes long is not wrong.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
