@@ -95,6 +95,8 @@ class TfliteBackend:
         self._out_indices: list[int] = []
         self._outputs: list[Array] = []
         self._moving: list[int] = []
+        if not self.in_place:  # else `_is_live` has left them filled with 0: the first run must not depend on chance
+            self._set_inputs()
         self._bind_outputs()
 
     def infer(self) -> Sequence[Array]:
@@ -134,8 +136,7 @@ class TfliteBackend:
             raise ModelError(f"{self._path}: the model cannot be run: {_one_line(error)}") from error
 
     def _infer_by_copies(self) -> Sequence[Array]:
-        for index, bound in zip(self._in_indices, self.inputs, strict=True):
-            self._interpreter.set_tensor(index, bound.array)
+        self._set_inputs()
         self._invoke()
         return [_read_only(self._copy(index)) for index in self._out_indices]
 
@@ -145,6 +146,10 @@ class TfliteBackend:
         except ValueError:
             return self._empty(index)
         return copy
+
+    def _set_inputs(self) -> None:
+        for index, bound in zip(self._in_indices, self.inputs, strict=True):
+            self._interpreter.set_tensor(index, bound.array)
 
     def _memory(self, index: int) -> dict[str, Any] | None:
         """Address, shape and type of a tensor; None where it has no memory yet, or no elements."""
