@@ -279,7 +279,7 @@ def test_names_that_a_model_file_makes_too_long_are_cut_and_do_no_harm(station, 
     (verdict,) = line.on("verdict/top")
     (result,) = station.results()
     assert verdict["reasons"][0]["label"] == result["detections"][0]["label"] == label[:64]
-    assert (len(verdict["model"]["name"]), len(verdict["model"]["version"])) == (64, 64)
+    assert (len(verdict["model"]["name"]), len(verdict["model"]["version"])) == (48, 48)
 
 
 def test_the_longest_camera_id_is_no_problem(line):
