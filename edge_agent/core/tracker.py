@@ -1,18 +1,26 @@
-"""From detections in single frames to objects that move. Pure: time comes with the frame."""
+"""From detections in single frames to objects that move. Pure: time comes with the frame.
 
+Cameras take pictures evenly, but a time stamp taken on arrival may be late by a whole interval. So the tracker counts
+pictures: speeds are in pixels per picture, and time stamps only tell when pictures are missing in between.
+"""
+
+import math
 from collections import deque
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 import numpy as np
 
 from edge_agent.core.boxes import iou
-from edge_agent.core.datatypes import Detections, FloatArray
+from edge_agent.core.datatypes import Array, Detections, FloatArray
 
 Point = tuple[float, float]
-SPEED_OVER = (
-    4  # sightings: one time stamp that is late by an interval changes the speed by a third, not many times over
-)
-INTERVALS = 15  # of which the median is the usual one
+
+# The numbers below are from simulated belts: late stamps, missed frames, lost pictures, parts 0.3 widths apart.
+SPEED_FROM = 3  # sightings: fewer do not average a bad box, more lag behind a belt that speeds up
+USUAL_FROM, USUAL_OF = 8, 15  # intervals whose median is the usual one; with fewer it is not known
+FADE = 0.9  # of an object's claim, per frame it was missed: it may have left, and the next one be in its place
+LATE_AT_MOST = 0.95  # intervals: after one the next picture would come first; less, because clocks are not exact
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +31,9 @@ class TrackerSettings:
     from giving up within a blink, the second a slow one.
     """
 
-    min_iou: float = 0.1
-    max_jump: float = 0.75  # distance between centres over the box's own diagonal, where boxes do not overlap
+    still_iou: float = 0.5  # with its last box, for an object that is not where it should be; less takes the next part
+    first_reach: float = 0.5  # gap in box sizes, per picture, that objects may jump before any speed is known
+    gain_iou: float = 0.3  # the less likely count of pictures must explain the boxes so much better in sum
     max_gap_ms: float = 500
     max_gap_frames: int = 3
 
@@ -40,26 +49,28 @@ class Track:
     centre: Point
     seen_ns: int
     previous: Point | None = None
-    velocity: Point = (0.0, 0.0)  # pixels per second, over the sightings in `path`
+    velocity: Point = (0.0, 0.0)  # pixels per picture
     hits: int = 1
     missed_frames: int = 0
-    path: deque[tuple[int, Point]] = field(default_factory=lambda: deque(maxlen=SPEED_OVER))
-
-    def predicted(self, after_ns: float) -> FloatArray:
-        """Where its box should be so long after it was seen, at constant speed: `(4,)` xyxy in frame pixels."""
-        dx, dy = self.velocity[0] * after_ns / 1e9, self.velocity[1] * after_ns / 1e9
-        return self.box + np.array([dx, dy, dx, dy], np.float32)
+    path: deque[tuple[float, Point]] = field(default_factory=lambda: deque(maxlen=SPEED_FROM))  # picture, centre
 
 
 @dataclass(slots=True)
 class Tracker:
-    """Follows objects by predicted overlap, then by distance; the best pairs first. Ids are never used again."""
+    """Follows objects by their overlap with where they should be, else with where they were; the best pairs first.
+
+    A new object is expected to move as the others do: parts on one belt move alike. Ids are never used again.
+    """
 
     settings: TrackerSettings = field(default_factory=TrackerSettings)
     _tracks: list[Track] = field(default_factory=list)
     _next_id: int = 1
+    _flow: Point | None = None  # how objects move here, pixels per picture
+    _picture: float = 0.0  # the clock: pictures taken until `_settled_ns`, those that never came included
+    _settled_ns: int = 0
+    _frames: int = 0  # since then
     _last_ns: int | None = None
-    _intervals_ns: deque[int] = field(default_factory=lambda: deque(maxlen=INTERVALS))
+    _intervals_ns: deque[int] = field(default_factory=lambda: deque(maxlen=USUAL_OF))
 
     def update(self, detections: Detections, captured_ns: int) -> tuple[list[Track], list[int]]:
         """One frame. Returns the tracks seen in it, and the ids of those given up.
@@ -69,88 +80,115 @@ class Tracker:
         """
         if self._last_ns is not None:
             self._intervals_ns.append(captured_ns - self._last_ns)
-        self._last_ns = captured_ns
+        self._last_ns, self._frames = captured_ns, self._frames + 1
         detections = detections[np.lexsort(detections.boxes.T)]
-        pairs = self._match(detections, captured_ns)
-        for track_index, detection_index in pairs:
-            _move(self._tracks[track_index], detections, detection_index, captured_ns)
-        matched_tracks = {track for track, _ in pairs}
-        matched_detections = {detection for _, detection in pairs}
-        for index, track in enumerate(self._tracks):
-            track.missed_frames = 0 if index in matched_tracks else track.missed_frames + 1
-        seen = [self._tracks[index] for index, _ in pairs]
-        seen += [self._start(detections, i, captured_ns) for i in range(len(detections)) if i not in matched_detections]
+        pairs = self._match(detections.boxes, captured_ns)
+        for track in self._tracks:
+            track.missed_frames += 1
+        for row, column in pairs:
+            _move(self._tracks[row], detections, column, captured_ns, self._picture)
+        seen = [self._tracks[row] for row, _ in pairs]
+        self._flow = _flow_of(seen) or self._flow
+        known = {column for _, column in pairs}
+        seen += [self._start(detections, i, captured_ns) for i in range(len(detections)) if i not in known]
         gone = [track.id for track in self._tracks if self._is_gone(track, captured_ns)]
         self._tracks = [track for track in self._tracks if track.id not in gone]
-        return sorted(seen, key=lambda track: track.id), gone
+        return sorted(seen, key=attrgetter("id")), gone
 
-    def _match(self, detections: Detections, now_ns: int) -> list[tuple[int, int]]:
-        if not self._tracks or not len(detections):
+    def _match(self, boxes: FloatArray, now_ns: int) -> list[tuple[int, int]]:
+        """Pairs of a track's and a box's index; sets the clock by the count of pictures that explains the boxes best."""
+        if self._tracks and not len(boxes):
             return []
-        affinity = np.max([self._affinity(places, detections.boxes) for places in self._places(now_ns)], axis=0)
-        pairs: list[tuple[int, int]] = []
-        while affinity.size and (best := int(affinity.argmax())) >= 0:
-            row, column = divmod(best, affinity.shape[1])
-            if affinity[row, column] <= 0:
-                break
-            pairs.append((row, column))
-            affinity[row, :] = 0
-            affinity[:, column] = 0
-        return pairs
+        counts = self._counts(now_ns)
+        self._frames, self._settled_ns = 0, now_ns
+        if not self._tracks:
+            self._picture += counts[0]
+            return []
+        last = np.stack([track.box for track in self._tracks])
+        velocity = np.array([track.velocity * 2 for track in self._tracks], np.float32)
+        unseen = np.array([[self._picture - track.path[-1][0]] for track in self._tracks], np.float32)
+        guesses = [last + velocity * (unseen + np.float32(count)) for count in counts]
+        still, *moved = iou(np.concatenate([last, *guesses]), boxes).reshape(-1, len(last), len(boxes))
+        sums = [float(overlap.max(axis=1).sum()) for overlap in moved]
+        chosen = int(sums[-1] > sums[0] + self.settings.gain_iou)
+        self._picture += counts[chosen]
+        least = np.array([[self._least_overlap(track)] for track in self._tracks])
+        affinity = np.where(moved[chosen] > 0, 1 + moved[chosen], np.where(still >= least, still, 0))
+        if self._flow is None:
+            affinity = np.maximum(affinity, self._nearness(last, boxes))
+        return _best_pairs(affinity * np.array([[FADE**track.missed_frames] for track in self._tracks]))
 
-    def _places(self, now_ns: int) -> list[FloatArray]:
-        """Where the tracks may be, `(tracks, 4)` each: by the clock, by the count of frames, and where they were.
+    def _counts(self, now_ns: int) -> tuple[float, ...]:
+        """How many pictures the camera took since the clock was set, the likelier number first.
 
-        A time stamp taken on arrival may be late by a whole interval, and the next one seems to follow at once: then the
-        count tells better. A part that stops is where it was.
+        As many as there were frames, unless the stamps are further apart: then either this one is late, or pictures
+        are missing.
         """
-        usual_ns = sorted(self._intervals_ns)[len(self._intervals_ns) // 2]
-        return [
-            np.stack([track.predicted(now_ns - track.seen_ns) for track in self._tracks]),
-            np.stack([track.predicted(usual_ns * (track.missed_frames + 1)) for track in self._tracks]),
-            np.stack([track.box for track in self._tracks]),
-        ]
+        known = len(self._intervals_ns) >= USUAL_FROM
+        usual_ns = max(sorted(self._intervals_ns)[len(self._intervals_ns) // 2], 1) if known else math.inf
+        missing = (now_ns - self._settled_ns) / usual_ns - self._frames
+        if missing < 0.5:  # noqa: PLR2004 - rounds to none
+            return (self._frames,)
+        both = (self._frames, self._frames + missing)
+        return both[::-1] if missing > LATE_AT_MOST else both
 
-    def _affinity(self, places: FloatArray, boxes: FloatArray) -> FloatArray:
-        """1 to 2 for boxes that overlap, below 1 for those that are near: `(tracks, detections)`."""
-        overlap = iou(places, boxes)
-        affinity: FloatArray = np.where(overlap >= self.settings.min_iou, 1 + overlap, self._nearness(places, boxes))
-        return affinity
+    def _least_overlap(self, track: Track) -> float:
+        """With its last box, where an object is not found where it should be.
 
-    def _nearness(self, predicted: FloatArray, boxes: FloatArray) -> FloatArray:
-        """1 for the same centre, 0 from `max_jump` diagonals on: `(tracks, detections)`."""
-        centres_a, centres_b = (predicted[:, :2] + predicted[:, 2:]) / 2, (boxes[:, :2] + boxes[:, 2:]) / 2
-        distance = np.linalg.norm(centres_a[:, None] - centres_b[None], axis=2)
-        diagonal = np.linalg.norm(predicted[:, 2:] - predicted[:, :2], axis=1)[:, None]
-        near: FloatArray = np.maximum(0, 1 - distance / np.maximum(diagonal * self.settings.max_jump, 1e-6))
-        return near
+        Any will do for one whose speed is but a guess. No overlap will do (2 cannot be reached) for one that was missed
+        when it had just come in: what is in its place now is the next part.
+        """
+        if track.missed_frames and track.hits < SPEED_FROM:
+            return 2.0
+        return self.settings.still_iou if track.hits > 1 else 1e-6
+
+    def _nearness(self, last: FloatArray, boxes: FloatArray) -> Array:
+        """1 for boxes that touch, 0 from `first_reach` on, for objects seen once."""
+        gap = np.maximum(last[:, None, :2] - boxes[None, :, 2:], boxes[None, :, :2] - last[:, None, 2:])
+        size = np.maximum(last[:, None, 2:] - last[:, None, :2], boxes[None, :, 2:] - boxes[None, :, :2])
+        reach = np.array([[track.missed_frames + self.settings.first_reach] for track in self._tracks])
+        once = np.array([[track.hits == 1] for track in self._tracks])
+        return np.where(once, np.clip(1 - (gap / np.maximum(size, 1e-6)).max(axis=2) / reach, 0, 1), 0)
 
     def _start(self, detections: Detections, index: int, now_ns: int) -> Track:
         box = detections.boxes[index]
-        track = Track(
-            self._next_id, box, int(detections.classes[index]), float(detections.scores[index]), _centre(box), now_ns
-        )
-        track.path.append((now_ns, track.centre))
+        class_id, score, centre = int(detections.classes[index]), float(detections.scores[index]), _centre(box)
+        track = Track(self._next_id, box, class_id, score, centre, now_ns, velocity=self._flow or (0.0, 0.0))
+        track.path.append((self._picture, centre))
         self._next_id += 1
         self._tracks.append(track)
         return track
 
     def _is_gone(self, track: Track, now_ns: int) -> bool:
-        settings = self.settings
         missed_ms = (now_ns - track.seen_ns) / 1e6
-        return track.missed_frames >= settings.max_gap_frames and missed_ms >= settings.max_gap_ms
+        return track.missed_frames >= self.settings.max_gap_frames and missed_ms >= self.settings.max_gap_ms
 
 
-def _move(track: Track, detections: Detections, index: int, now_ns: int) -> None:
+def _move(track: Track, detections: Detections, index: int, now_ns: int, picture: float) -> None:
     """Takes the detection as the track's newest sighting."""
-    track.previous, track.box = track.centre, detections.boxes[index]
-    track.centre, track.seen_ns, track.hits = _centre(track.box), now_ns, track.hits + 1
+    track.box = detections.boxes[index]
+    track.previous, track.centre = track.centre, _centre(track.box)
     track.class_id, track.score = int(detections.classes[index]), float(detections.scores[index])
-    track.path.append((now_ns, track.centre))
-    then_ns, then = track.path[0]
-    if now_ns > then_ns:
-        dt_s = (now_ns - then_ns) / 1e9
-        track.velocity = ((track.centre[0] - then[0]) / dt_s, (track.centre[1] - then[1]) / dt_s)
+    track.seen_ns, track.hits, track.missed_frames = now_ns, track.hits + 1, 0
+    track.path.append((picture, track.centre))
+    then, (x, y) = track.path[0]
+    track.velocity = ((track.centre[0] - x) / (picture - then), (track.centre[1] - y) / (picture - then))
+
+
+def _flow_of(tracks: list[Track]) -> Point | None:
+    """The upper median by speed, so that one thing that stands still beside the belt does not count for the belt."""
+    steady = [track.velocity for track in tracks if track.hits >= SPEED_FROM]
+    return sorted(steady, key=lambda velocity: math.hypot(*velocity))[len(steady) // 2] if steady else None
+
+
+def _best_pairs(affinity: Array) -> list[tuple[int, int]]:
+    """Rows and columns, each at most once, greedily from the greatest affinity down; 0 is no pair."""
+    pairs: list[tuple[int, int]] = []
+    while affinity.flat[best := int(affinity.argmax())] > 0:
+        row, column = divmod(best, affinity.shape[1])
+        pairs.append((row, column))
+        affinity[row, :] = affinity[:, column] = 0
+    return pairs
 
 
 def _centre(box: FloatArray) -> Point:

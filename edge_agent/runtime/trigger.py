@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from edge_agent.core.boxes import nms
+from edge_agent.core.boxes import iou
 from edge_agent.core.datatypes import Array, Detections, FloatArray, Frame
 from edge_agent.core.lines import Direction, Segment, crosses
 from edge_agent.core.parts import Decision, Ledger, Part, combine
@@ -114,12 +114,18 @@ class LineInspector:
         return [judged for track in crossed if (judged := self._judge(track, frame))]
 
     def _is_part(self, detections: Detections) -> Array:
-        """Which are parts. Of several part labels on the same thing the best is the part, the others are found on it."""
+        """Which are parts. Of several part labels on the same thing the best is the part, the others are found on it.
+
+        Two of one label are two parts: the decoder has suppressed what it takes for the same.
+        """
         found = np.flatnonzero(np.isin(detections.classes, self._part_classes))
-        boxes, scores = detections.boxes[found], detections.scores[found]
-        if len(self._part_classes) > 1:
-            found = found[nms(boxes, scores, np.zeros(len(found), int), SAME_THING_IOU, len(found))]
-        return np.isin(np.arange(len(detections)), found)
+        boxes, classes = detections.boxes[found], detections.classes[found]
+        same_thing = (iou(boxes, boxes) > SAME_THING_IOU) & (classes[:, None] != classes)
+        kept: list[int] = []
+        for index in range(len(found)):  # best score first
+            if not same_thing[index, kept].any():
+                kept.append(index)
+        return np.isin(np.arange(len(detections)), found[kept])
 
     def _gather(self, tracks: list[Track], others: Detections) -> None:
         owners = owners_of(others.boxes, tracks)

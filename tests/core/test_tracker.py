@@ -1,3 +1,5 @@
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,7 +7,7 @@ from hypothesis import strategies as st
 
 from edge_agent.core.datatypes import Detections
 from edge_agent.core.tracker import Tracker, TrackerSettings
-from tests.builders import MS, make_box, make_detections, make_track
+from tests.builders import MS, make_box, make_detections
 
 FRAME_NS = 40 * MS
 
@@ -91,24 +93,68 @@ def test_the_next_part_is_not_taken_for_the_one_that_left():
     assert [track.id for track in seen] == [2]
 
 
-def test_the_prediction_is_of_constant_speed():
-    track = make_track(box=make_box(50, 50))
-    track.velocity = (100.0, -20.0)
-    assert track.predicted(500 * MS) == pytest.approx(make_box(100, 40))
-
-
 def test_the_speed_of_steady_motion_is_exact():
     tracker = Tracker()
     for number in range(5):
         (track,), _ = tracker.update(things((20 + 4 * number, 50 - 2 * number)), number * FRAME_NS)
-    assert track.velocity == pytest.approx((100.0, -50.0))
+    assert track.velocity == pytest.approx((4.0, -2.0))
 
 
 def test_two_frames_of_the_same_moment_do_no_harm():
     tracker = Tracker()
-    tracker.update(things((20, 50)), 0)
-    (track,), _ = tracker.update(things((22, 50)), 0)
-    assert (track.id, track.velocity) == (1, (0.0, 0.0))
+    for number in range(30):
+        (track,), _ = tracker.update(things((20 + 4 * number, 50)), number // 2 * FRAME_NS)
+    assert (track.id, track.velocity) == (1, pytest.approx((4.0, 0.0)))
+
+
+@pytest.mark.parametrize("step_px", [5, 10, 15, 19])
+def test_a_late_time_stamp_does_not_change_the_speed(step_px):
+    tracker = Tracker()
+    for number in range(20):
+        late_ns = FRAME_NS - 2 * MS if number == 12 else 0
+        (track,), _ = tracker.update(things((20 + step_px * number, 50)), number * FRAME_NS + late_ns)
+        if number:
+            assert (track.id, track.velocity) == (1, pytest.approx((step_px, 0.0)))
+
+
+def test_pictures_that_never_came_do_not_change_the_speed():
+    tracker = Tracker()
+    for number in [*range(12), 15, 16, 19, 20]:
+        (track,), _ = tracker.update(things((20 + 15 * number, 50)), number * FRAME_NS)
+        if number:
+            assert (track.id, track.velocity) == (1, pytest.approx((15.0, 0.0)))
+
+
+def test_a_new_thing_is_expected_to_move_as_the_others_do():
+    tracker, id_of = Tracker(), {}
+    for number, moved in enumerate(np.cumsum([5, 5, 8, 12, 17, 22, *[26] * 30]).tolist()):
+        place_of = {part: (moved - 35 * part, 50) for part in range(20) if 0 <= moved - 35 * part <= 400}
+        seen, _ = tracker.update(things(*place_of.values()), number * FRAME_NS)
+        found = {track.centre: track.id for track in seen}
+        for part, place in place_of.items():
+            assert id_of.setdefault(part, found[place]) == found[place]
+    assert len(set(id_of.values())) == len(id_of) == 20
+
+
+def test_what_stands_still_beside_the_belt_is_not_taken_for_its_speed():
+    tracker = Tracker()
+    for number in range(10):
+        tracker.update(things((20 + 15 * number, 50), (100, 150)), number * FRAME_NS)
+    new, later = (tracker.update(things((x, 50), (100, 150)), n * FRAME_NS)[0] for n, x in ((10, 20), (11, 39)))
+    assert [track.id for track in new] == [track.id for track in later] == [2, 3]
+
+
+@pytest.mark.parametrize("gap_px", [0, 2, 10])
+@pytest.mark.parametrize("step_px", [2, 5, 8])
+def test_a_belt_that_stops_and_goes_on_mixes_up_no_parts(step_px, gap_px):
+    tracker, id_of, moved = Tracker(), {}, 0
+    for number in range(300):
+        moved += step_px if number % 7 < 4 else 0
+        place_of = {p: moved - (20 + gap_px) * p for p in range(5) if 10 <= moved - (20 + gap_px) * p <= 290}
+        seen, _ = tracker.update(things(*((x, 50) for x in place_of.values())), number * FRAME_NS)
+        found = {track.centre[0]: track.id for track in seen}
+        assert all(id_of.setdefault(part, found[x]) == found[x] for part, x in place_of.items())
+    assert sorted(id_of.values()) == [1, 2, 3, 4, 5]
 
 
 def test_a_track_knows_where_it_was_when_it_was_last_seen():
@@ -124,6 +170,86 @@ def test_a_track_has_the_class_and_score_of_its_newest_sighting():
     tracker.update(make_detections((0, 0.9, make_box(50, 50))), 0)
     (track,), _ = tracker.update(make_detections((3, 0.5, make_box(51, 50))), FRAME_NS)
     assert (track.class_id, track.score, track.hits) == (3, 0.5, 2)
+
+
+class Belt:
+    """Parts one behind the other, moving right through a view of 20 widths; time stamps are late, boxes inexact.
+
+    `step` and `gap` are in widths. With `ramp`, the belt moves 0.3 widths per picture until the first part is well in
+    view, and is then a fifth faster with each.
+    """
+
+    def __init__(self, seed, fps, width, step, late, *, parts=1, gap=1.0, ramp=False):
+        self.random, self.interval_ns, self.width, self.late = Random(seed), 1e9 / fps, width, late
+        self.height = width * self.random.uniform(0.4, 2.5)
+        self.apart = [0.0] + [1 + gap] * (parts - 1)
+        self.way = [-self.random.random() * step]
+        speed = min(step, 0.3) if ramp else step
+        while self.way[-1] < 21 + sum(self.apart):
+            self.way.append(self.way[-1] + speed)
+            speed = min(step, speed * 1.2) if self.way[-1] > 2 else speed
+        self.steady = next(k for k in range(3, len(self.way)) if self.way[k] - self.way[k - 3] > 2.99 * step)
+        self.sightings = dict.fromkeys(range(parts), 0)
+
+    def box(self, part, number):
+        """Its box if the part is in view as a whole, with 2 px of noise on each edge."""
+        x = self.way[number] - sum(self.apart[: part + 1])
+        if not 0.5 <= x <= 19.5:
+            return None
+        noise = [self.random.uniform(-2, 2) for _ in range(4)]
+        return make_box(x * self.width, 300, self.width, self.height) + np.array(noise, np.float32)
+
+    def run(self, miss_after=0, misses=0):
+        """Each part's track ids, and those of its crossings; each part is missed in two frames after so many."""
+        tracker, ids, crossed = Tracker(), {}, []
+        missed = {part: self.random.randrange(miss_after, miss_after + 20) for part in self.sightings}
+        for number in range(len(self.way)):
+            boxes = {part: box for part in self.sightings if (box := self.box(part, number)) is not None}
+            for part in list(boxes):
+                self.sightings[part] += number >= self.steady or not misses
+                if 0 < self.sightings[part] - missed[part] <= misses:
+                    del boxes[part]
+            stamp_ns = int((number + self.late * self.random.random()) * self.interval_ns)
+            seen, _ = tracker.update(make_detections(*((p, 0.9, box) for p, box in boxes.items())), stamp_ns)
+            for track in seen:
+                ids.setdefault(track.class_id, set()).add(track.id)
+                if track.previous and track.previous[0] < 10 * self.width <= track.centre[0]:
+                    crossed.append((track.class_id, track.id))
+        return ids, sorted(set(crossed))
+
+
+SEEDS, FPS, WIDTHS = st.integers(0, 2**32), st.floats(5, 60), st.floats(20, 200)
+LATE, SLOW, FAST = st.floats(0, 1), st.floats(0.05, 0.5), st.floats(0.05, 1.5)
+
+
+@settings(deadline=None)
+@given(SEEDS, FPS, WIDTHS, SLOW, LATE, st.integers(0, 2))
+def test_one_part_is_one_track_and_crosses_once(seed, fps, width, step, late, misses):
+    ids, crossed = Belt(seed, fps, width, step, late).run(misses=misses)
+    assert (ids, crossed) == ({0: {1}}, [(0, 1)])
+
+
+@settings(deadline=None)
+@given(SEEDS, FPS, WIDTHS, FAST, LATE, st.integers(0, 2))
+def test_a_part_may_be_fast_once_its_speed_is_known(seed, fps, width, step, late, misses):
+    ids, crossed = Belt(seed, fps, width, step, late, ramp=True).run(misses=misses)
+    assert (ids, crossed) == ({0: {1}}, [(0, 1)])
+
+
+@settings(deadline=None)
+@given(SEEDS, FPS, WIDTHS, SLOW, LATE, st.integers(0, 2), st.integers(2, 5), st.floats(0.3, 1.5))
+def test_parts_in_a_row_are_one_track_each_and_cross_once_each(seed, fps, width, step, late, misses, parts, gap):
+    ids, crossed = Belt(seed, fps, width, step, late, parts=parts, gap=gap).run(miss_after=3, misses=misses)
+    assert ids == {part: {part + 1} for part in range(parts)}
+    assert crossed == [(part, part + 1) for part in range(parts)]
+
+
+@settings(deadline=None)
+@given(SEEDS, FPS, WIDTHS, FAST, st.floats(0, 0.9), st.integers(2, 5), st.floats(0.3, 1.5))
+def test_a_fast_row_is_one_track_per_part(seed, fps, width, step, late, parts, gap):
+    ids, crossed = Belt(seed, fps, width, step, late, parts=parts, gap=gap, ramp=True).run()
+    assert ids == {part: {part + 1} for part in range(parts)}
+    assert crossed == [(part, part + 1) for part in range(parts)]
 
 
 SPOTS = st.tuples(st.integers(0, 30), st.integers(0, 30), st.integers(1, 12), st.integers(1, 12))

@@ -262,6 +262,18 @@ def test_a_thing_that_is_found_under_two_part_labels_is_one_part():
     assert len(judged) == 1
 
 
+def test_two_of_one_label_are_two_parts_however_many_labels_are_parts():
+    belt = Belt(parts=("bottle", "cap"))
+    judged = [j for x in RIGHT for j in belt.show(bottle(x, 45), bottle(x, 52))]
+    assert len(judged) == 2
+
+
+def test_touching_parts_with_different_part_labels_are_two():
+    belt = Belt(parts=("bottle", "cap"))
+    judged = [j for x in RIGHT for j in belt.show(bottle(x, 40), (CAP, 0.8, make_box(x, 60, 40, 20)))]
+    assert len(judged) == 2
+
+
 def test_the_part_label_that_was_less_sure_is_still_found_on_the_part():
     belt = Belt(rejects_cracks, parts=("bottle", "crack"))
     judged = [j for x in RIGHT for j in belt.show(bottle(x), (CRACK, 0.8, make_box(x + 1, 50, 40, 20)))]
