@@ -20,6 +20,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 VERDICT_BYTES = 1023
+SHORT = 24  # bytes of a name in a verdict that would be too long otherwise
 MOST_CAMERAS = 100
 
 Text = Annotated[str, Field(max_length=200)]
@@ -153,11 +154,28 @@ class Verdict(Envelope):
     config_sha256: Digest
 
     def payload(self) -> bytes:
-        """As of every message, but under 1 KiB: the last reasons stay away where there is no room; the result has all."""
+        """As of every message, but under 1 KiB: where there is no room the last reasons stay away, then long names are cut.
+
+        The result has all of it.
+        """
         payload = super().payload()
-        if len(payload) <= VERDICT_BYTES or len(self.reasons) <= 1:
+        if len(payload) <= VERDICT_BYTES:
             return payload
-        return self.model_copy(update={"reasons": self.reasons[:-1]}).payload()
+        if len(self.reasons) > 1:
+            return self.model_copy(update={"reasons": self.reasons[:-1]}).payload()
+        return Envelope.payload(self._with_short_names())
+
+    def _with_short_names(self) -> "Verdict":
+        reasons = tuple(
+            reason.model_copy(
+                update={key: cut(text, SHORT) for key in ("rule", "label") if (text := getattr(reason, key))}
+            )
+            for reason in self.reasons
+        )
+        model = self.model and self.model.model_copy(
+            update={key: cut(text, SHORT) for key in ("name", "version") if (text := getattr(self.model, key))}
+        )
+        return self.model_copy(update={"reasons": reasons, "model": model})
 
 
 class Found(Part):

@@ -262,3 +262,24 @@ def test_topics_follow_the_place_in_the_plant():
         *(f"{root}/{name}" for name in ("state", "birth", "heartbeat", "event", "health")),
         *(f"{root}/{name}/{camera}" for camera in ("top", "side") for name in ("verdict", "result")),
     )
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "漢"])
+def test_the_longest_names_of_all_leave_a_verdict_below_one_kibibyte(letter):
+    reason = wire.Reason(code="low_confidence", rule=letter * 32, label=wire.cut(letter * 64), score=0.9312)
+    latency = wire.Latency(queue=1234.567, preprocess=12.345, infer=1234.567, decide=12.345, total=1234.567)
+    facts = {
+        "device": "d" * 32,
+        "camera": "c" * 32,
+        "part_id": "c" * 32 + "-12345678",
+        "seq": 12345678,
+        "verdict": "unknown",
+        "reasons": (reason,) * 4,
+        "latency_ms": latency,
+        "model": wire.Model(name="m" * 48, version="v" * 48, sha256="a" * 64),
+    }
+    payload = wire.Verdict(**{**VERDICT, **facts}).payload()
+    assert len(payload) < 1024
+    kept = json.loads(payload)["reasons"][0]
+    assert kept["code"] == "low_confidence"
+    assert (letter * 32).startswith(kept["rule"])
