@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from edge_agent import plugins
-from edge_agent.core.lines import DIRECTIONS, Direction, normal_along
+from edge_agent.core.lines import Direction, normal_along
 from edge_agent.wire.messages import MOST_CAMERAS
 
 Label = Annotated[str, Field(min_length=1, max_length=64)]
@@ -236,4 +236,4 @@ class AgentConfig(Table):
         return ("mqtt", self.mqtt) if self.mqtt is not None else ("stdout", self.stdout)
 
 
-__all__ = ["DIRECTIONS", "AgentConfig", "CameraConfig", "FrameTrigger", "LineTrigger"]
+__all__ = ["AgentConfig", "CameraConfig", "FrameTrigger", "LineTrigger"]
