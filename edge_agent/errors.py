@@ -5,6 +5,7 @@ EdgeAgentError
 │   ├── CameraLostError       the device is gone, or could not be opened
 │   │   └── FrameTimeoutError no frame came in time
 │   └── PublisherLostError    the broker is gone, or could not be reached
+├── BadFrameError             what a camera gave is no picture: the next may be
 ├── EndOfStreamError          a finite source has no more frames: not a fault
 └── FatalError                stop with `exit_code`; the message says what, where and what to do
     ├── UsageError            1, a command was called wrongly
@@ -35,6 +36,10 @@ class FrameTimeoutError(CameraLostError, TimeoutError):
 
 class PublisherLostError(TransientError, ConnectionError):
     """There is no connection to the broker, or it broke."""
+
+
+class BadFrameError(EdgeAgentError, ValueError):
+    """What the camera gave as a picture cannot be decoded. The camera itself is well."""
 
 
 class EndOfStreamError(EdgeAgentError, EOFError):

@@ -1,6 +1,6 @@
 """The values that travel the road of a frame. All are frozen; arrays are not changed once they are inside."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Literal
@@ -13,6 +13,28 @@ FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int32]
 Image = NDArray[np.uint8]
 """`(H, W, 3) uint8`, BGR as OpenCV has it."""
+Fit = Literal["letterbox", "letterbox_top_left", "stretch", "centre_crop"]
+
+
+class Later:
+    """A picture that is made when it is first asked for, and once: compressed ones that are dropped cost no decoding.
+
+    `size` is (width, height) in pixels. `make` raises `BadFrameError` where there is no picture in it. Only one thread
+    may ask for the image.
+    """
+
+    __slots__ = ("_image", "_make", "size")
+
+    def __init__(self, make: Callable[[], Image], size: tuple[int, int]) -> None:
+        self._make, self.size = make, size
+        self._image: Image | None = None
+
+    @property
+    def image(self) -> Image:
+        """The picture."""
+        if self._image is None:
+            self._image = self._make()
+        return self._image
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,10 +45,24 @@ class Frame:
     CLOCK_MONOTONIC, from the sensor or driver where it tells. `source` names the file where there is one.
     """
 
-    image: Image
+    picture: Image | Later
     seq: int
     captured_ns: int
     source: str = ""
+
+    @property
+    def image(self) -> Image:
+        """The pixels; the first to ask for those of a compressed picture waits for its decoding.
+
+        Raises:
+            BadFrameError: what the camera gave is no picture.
+        """
+        return self.picture.image if isinstance(self.picture, Later) else self.picture
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, known without decoding."""
+        return self.picture.size if isinstance(self.picture, Later) else (self.picture.shape[1], self.picture.shape[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +116,20 @@ class ModelSpec:
 class InputFormat:
     """How a model wants its picture.
 
-    Per channel the value is `(pixel * scale - mean) / std` with pixel 0..255; `mean` and `std` follow `channels`.
+    Per channel the value is `(pixel * scale - mean) / std` with pixel 0..255; `mean` and `std` follow `channels`; a
+    `grey` model has one channel and takes the first of each.
     `fit`: `letterbox` keeps the proportions and pads both sides, `letterbox_top_left` pads right and bottom only,
-    `stretch` does not keep them. `pad_value` is a pixel, 0..255.
+    `stretch` does not keep them, `centre_crop` keeps them and cuts off what is longer. `pad_value` is a pixel, 0..255.
+    `constants`: what stands in the model's other inputs, by their names, all the time.
     """
 
-    fit: Literal["letterbox", "letterbox_top_left", "stretch"] = "letterbox"
-    channels: Literal["rgb", "bgr"] = "rgb"
+    fit: Fit = "letterbox"
+    channels: Literal["rgb", "bgr", "grey"] = "rgb"
     scale: float = 1 / 255
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     pad_value: int = 114
+    constants: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

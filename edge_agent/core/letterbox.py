@@ -1,11 +1,10 @@
 """The geometry of one resize, and its exact inverse."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from edge_agent.core.datatypes import FloatArray
+from edge_agent.core.datatypes import Fit, FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,7 @@ class Letterbox:
     def fit(
         frame_wh: tuple[int, int],
         model_wh: tuple[int, int],
-        fit: Literal["letterbox", "letterbox_top_left", "stretch"] = "letterbox",
+        fit: Fit = "letterbox",
     ) -> "Letterbox":
         """The letterbox that the model was trained with.
 

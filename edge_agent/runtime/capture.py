@@ -186,7 +186,7 @@ class Capture:
             before_ns = interval_ns if self._interval_ns is None else self._interval_ns
             self._interval_ns = before_ns + _SMOOTHING * (interval_ns - before_ns)
         self.last_frame_ns = frame.captured_ns
-        self.size = (frame.image.shape[1], frame.image.shape[0])
+        self.size = frame.size
 
     def _back(self) -> None:
         self._state = ("open", "")

@@ -292,5 +292,5 @@ def _latency(part: Part, lap: Lap | None) -> wire.Latency:
 def _frame_info(frame: Frame | None) -> wire.FrameInfo | None:
     if frame is None:
         return None
-    height, width = frame.image.shape[:2]
+    width, height = frame.size
     return wire.FrameInfo(seq=frame.seq, width=width, height=height, source=frame.source[-200:])

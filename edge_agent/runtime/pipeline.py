@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from edge_agent.core.parts import Decision, Ledger, Part
-from edge_agent.errors import FatalError
+from edge_agent.errors import BadFrameError, FatalError
 from edge_agent.runtime.desk import Desk, Sight
 from edge_agent.runtime.engine import Engine, Lap
 from edge_agent.runtime.mailbox import Mailroom, Taken
@@ -112,14 +112,22 @@ class Pipeline:
         part = inspector.begin(taken.frame)
         try:
             self.step(engine, inspector, part, taken)
+        except BadFrameError as error:
+            self._count_failure()
+            log.warning("frame_unreadable", frame=taken.frame.seq, reason=str(error))
+            if part is not None:
+                self._close(part, Decision.unknown("bad_frame"), Sight(taken.frame))
         except Exception:
-            self.failures += 1
-            self.last_failure_ns = time.monotonic_ns()
+            self._count_failure()
             log.exception("frame_failed", frame=taken.frame.seq, source=taken.frame.source)
             if part is not None:
                 self._close(part, Decision.unknown("internal_error"), Sight(taken.frame))
             return False
         return True
+
+    def _count_failure(self) -> None:
+        self.failures += 1
+        self.last_failure_ns = time.monotonic_ns()
 
     def step(self, engine: Engine, inspector: Inspector, part: Part | None, taken: Taken) -> None:
         """One frame, from the mailbox to the socket."""

@@ -109,7 +109,7 @@ class LineInspector:
         for track_id in gone:
             self._dossiers.pop(track_id, None)
         self._gather(tracks, detections[~is_part])
-        height, width = frame.image.shape[:2]
+        width, height = frame.size
         crossed = [track for track in tracks if self._crosses(track, width, height)]
         return [judged for track in crossed if (judged := self._judge(track, frame))]
 

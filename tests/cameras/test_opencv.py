@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from edge_agent.cameras import opencv
-from edge_agent.cameras.opencv import Config, create, device_trouble, verify
+from edge_agent.cameras.opencv import Config, create, verify
+from edge_agent.cameras.opencv.device import device_trouble
+from edge_agent.cameras.opencv.library import as_bgr
 from edge_agent.errors import CameraLostError, ConfigError, FrameTimeoutError
 from tests.cameras.media import served, write_video
 
@@ -131,7 +132,7 @@ def test_a_device_that_opens_and_gives_nothing_gets_a_sentence():
 
 @pytest.mark.parametrize("shape", [(4, 6), (4, 6, 1), (4, 6, 3), (4, 6, 4)])
 def test_grey_and_alpha_pictures_become_bgr(shape):
-    image = opencv._as_bgr(np.full(shape, 7, np.uint8))
+    image = as_bgr(np.full(shape, 7, np.uint8))
     assert image.shape == (4, 6, 3)
     assert (image == 7).all()
 
