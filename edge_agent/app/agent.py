@@ -9,7 +9,9 @@ from typing import Any
 
 import edge_agent
 from edge_agent import plugins
+from edge_agent.app.cameras import camera_opener
 from edge_agent.app.engine import EngineRequest, open_engine
+from edge_agent.app.eyes import all_limits
 from edge_agent.app.rules import unknown_labels
 from edge_agent.config import AgentConfig, CameraConfig, ConfigProblemsError, LineTrigger, Loaded
 from edge_agent.core.datatypes import Thresholds
@@ -22,6 +24,7 @@ from edge_agent.runtime.agent import Agent, Wish
 from edge_agent.runtime.capture import Capture
 from edge_agent.runtime.desk import Desk
 from edge_agent.runtime.engine import Engine
+from edge_agent.runtime.eye import Eye
 from edge_agent.runtime.health import Health, Vitals
 from edge_agent.runtime.herald import Herald
 from edge_agent.runtime.link import Link
@@ -74,7 +77,9 @@ def build(loaded: Loaded, wishes: "queue.SimpleQueue[Wish]") -> tuple[Agent, Con
     scribe = Scribe(_identity(loaded, board, choice), _topics(config))
     mailroom, ledger = Mailroom(), Ledger(config.verdict.deadline_ms, config.verdict.valid_ms)
     mailboxes = {camera.id: mailroom.add(lossless=is_lossless(camera)) for camera in config.cameras}
-    captures = {camera.id: _capture(camera, choice, mailboxes[camera.id]) for camera in config.cameras}
+    captures = {
+        camera.id: _capture(camera, choice, mailboxes[camera.id], lambda: pipeline.engine) for camera in config.cameras
+    }
     connector = Connector(config)
     line = Link("line", lambda: connector.open("line", herald.will()))
     records = Link("records", lambda: connector.open("records", None))
@@ -82,10 +87,16 @@ def build(loaded: Loaded, wishes: "queue.SimpleQueue[Wish]") -> tuple[Agent, Con
     desk = Desk(scribe, line, outbox, results=config.records.results)
     herald = Herald(scribe, desk, line, outbox)
     open_ = partial(_open_engine, loaded, choice, scribe)
-    pipeline = Pipeline(open_, partial(make_inspectors, config, ledger), mailroom, ledger, desk)
+    eyes = {
+        camera.id: Eye(camera.id, limits) for camera, limits in zip(config.cameras, all_limits(loaded), strict=True)
+    }
+    pipeline = Pipeline(
+        open_, partial(make_inspectors, config, ledger), mailroom, ledger, desk, eyes=tuple(eyes.values())
+    )
     links = {"line": line, "records": records}
     vitals = read_vitals()
     health = Health(captures, mailboxes, pipeline, ledger, desk, outbox, links, vitals, started_ns=time.monotonic_ns())
+    health.eyes = eyes
     agent = Agent(
         scribe=scribe,
         ledger=ledger,
@@ -196,17 +207,8 @@ def _open_engine(loaded: Loaded, choice: Choice, scribe: Scribe) -> Engine:
     return engine
 
 
-def _capture(camera: CameraConfig, choice: Choice, mailbox: Mailbox) -> Capture:
-    return Capture(camera.id, camera_opener(camera, choice), mailbox, timeout_s=camera.timeout_s)
-
-
-def camera_opener(camera: CameraConfig, choice: Choice) -> Callable[[], Any]:
-    """Opens the camera, with the profile's size and rate where the configuration of a device names none."""
-    if choice.profile and getattr(camera, "medium", None) == "device" and getattr(camera, "width", None) is None:
-        wanted = choice.profile.capture
-        fps = getattr(camera, "fps", None) or wanted.fps
-        camera = camera.model_copy(update={"width": wanted.width, "height": wanted.height, "fps": fps})
-    return partial(plugins.load("cameras", camera.kind).create, camera)
+def _capture(camera: CameraConfig, choice: Choice, mailbox: Mailbox, engine: Callable[[], Engine | None]) -> Capture:
+    return Capture(camera.id, camera_opener(camera, choice, engine), mailbox, timeout_s=camera.timeout_s)
 
 
 def _topics(config: AgentConfig) -> Topics:

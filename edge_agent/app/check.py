@@ -1,11 +1,15 @@
 """Everything that can be wrong, found without opening a device."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from edge_agent import plugins
 from edge_agent.app.agent import choose_profile, engine_request
 from edge_agent.app.engine import open_engine
+from edge_agent.app.eyes import health_problems
 from edge_agent.app.rules import unknown_labels
 from edge_agent.config import ConfigProblemsError, Loaded, Problem, dotted, load
 from edge_agent.config.lines import KeyPath
@@ -18,35 +22,44 @@ def check(path: Path) -> tuple[Loaded | None, list[Problem]]:
         loaded = load(path)
     except ConfigProblemsError as error:
         return None, error.problems
-    return loaded, publisher_problems(loaded) + _camera_problems(loaded) + _model_problems(loaded)
+    problems = _publisher_problems(loaded) + _camera_problems(loaded, "verify") + health_problems(loaded)
+    return loaded, problems + _model_problems(loaded)
 
 
-def publisher_problems(loaded: Loaded) -> list[Problem]:
-    """What is wrong with the secrets and certificates that the publisher's table names."""
+def secret_problems(loaded: Loaded) -> list[Problem]:
+    """What is wrong with the passwords, keys and certificates that the configuration names."""
+    return _publisher_problems(loaded) + _camera_problems(loaded, "verify_secrets")
+
+
+def _publisher_problems(loaded: Loaded) -> list[Problem]:
     kind, table = loaded.config.publisher
-    return _verify(loaded, (kind,), plugins.load("publishers", kind), table)
+    return _verify(loaded, (kind,), getattr(plugins.load("publishers", kind), "verify", None), table)
 
 
-def _camera_problems(loaded: Loaded) -> list[Problem]:
-    cameras = enumerate(loaded.config.cameras)
-    found = [_verify(loaded, ("cameras", i), plugins.load("cameras", camera.kind), camera) for i, camera in cameras]
-    return [problem for problems in found for problem in problems]
+def _camera_problems(loaded: Loaded, verify: str) -> list[Problem]:
+    found = []
+    for index, camera in enumerate(loaded.config.cameras):
+        look = getattr(plugins.load("cameras", camera.kind), verify, None)
+        found += _verify(loaded, ("cameras", index), look, camera)
+    return found
 
 
-def _verify(loaded: Loaded, key: KeyPath, module: Any, table: object) -> list[Problem]:
+def _verify(loaded: Loaded, key: KeyPath, look: Callable[[Any], None] | None, table: BaseModel) -> list[Problem]:
     """What a kind that names files has to say of them: a line for each, which may begin with the key it is about."""
     try:
-        if hasattr(module, "verify"):
-            module.verify(table)
+        if look is not None:
+            look(table)
     except FatalError as error:
-        return [_problem(loaded, key, line) for line in str(error).splitlines()]
+        return [_problem(loaded, key, table, line) for line in str(error).splitlines()]
     return []
 
 
-def _problem(loaded: Loaded, key: KeyPath, text: str) -> Problem:
+def _problem(loaded: Loaded, key: KeyPath, table: BaseModel, text: str) -> Problem:
     named, _, message = text.partition(": ")
     if named.startswith(f"{dotted(key)}."):
         return loaded.problem(tuple(named.split(".")), message)
+    if named in type(table).model_fields:
+        return loaded.problem((*key, named), message)
     return loaded.problem(key, text)
 
 

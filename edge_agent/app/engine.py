@@ -1,6 +1,6 @@
 """Which engine and which decoder a model gets on this board, and why."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +10,8 @@ import numpy as np
 import structlog
 
 from edge_agent import plugins
-from edge_agent.core.datatypes import Certainty, ModelSpec, Recognition, Thresholds
+from edge_agent.core.datatypes import BoundTensor, Certainty, ModelSpec, Recognition, Thresholds
+from edge_agent.core.heads import picture_of, refuse_state
 from edge_agent.core.ports import Backend, Decoder
 from edge_agent.errors import ModelError, UnavailableError
 from edge_agent.models import bare
@@ -47,12 +48,14 @@ def open_engine(request: EngineRequest) -> Engine:
     with ExitStack() as stack:
         backend: Backend = module.create(module.Config(path=file.path, threads=request.threads))
         stack.callback(backend.close)
-        specs = tuple(bound.spec for bound in backend.inputs)
+        picture, *others = picture_first(file, backend)
+        specs = picture.spec, *(bound.spec for bound in others)
         model = bare.describe(file, backend.metadata, specs, tuple(backend.outputs), request.labels)
         decoder_config, why = choose_decoder(model, request.decoder)
         decoder = make_decoder(decoder_config, model, request.thresholds)
         model = replace(model, labels=decoder.labels)
-        preprocessor = Preprocessor(backend.inputs[0], decoder.input_format)
+        set_constants(model.name, others, decoder.input_format.constants)
+        preprocessor = Preprocessor(picture, decoder.input_format)
         engine = Engine(backend, preprocessor, decoder, model, kind, decoder_config.kind, f"{reason}; {why}")
         warm_up(engine)
         stack.pop_all()
@@ -88,6 +91,47 @@ def _cannot_run(kind: str, file: bare.ModelFile) -> Exception | None:
         return ModelError(f"{file.path}: {kind} reads {', '.join(module.SUFFIXES)} files")
     missing = module.available()
     return UnavailableError(f"{file.path}: {missing}") if missing else None
+
+
+def picture_first(file: bare.ModelFile, backend: Backend) -> list[BoundTensor]:
+    """The inputs of a model, that of the picture first: decoders go by it.
+
+    Raises:
+        ModelError: none takes a picture, or more than one might, or one takes what the last run gave.
+    """
+    specs = [bound.spec for bound in backend.inputs]
+    refuse_state(str(file.path), specs, backend.outputs)
+    picture = picture_of(specs)
+    if picture is None:
+        raise ModelError(
+            f"{file.path}: which input takes the picture cannot be told: there should be one [1, H, W, 3] or "
+            f"[1, 3, H, W], but there is {', '.join(map(str, specs))}; use a model that looks at one picture at a time"
+        )
+    return sorted(backend.inputs, key=lambda bound: bound.spec is not picture)
+
+
+def set_constants(model: str, others: Sequence[BoundTensor], constants: Mapping[str, tuple[float, ...]]) -> None:
+    """Writes what stands in the inputs that are not the picture, for good; one number fills all of its input.
+
+    Raises:
+        ModelError: nobody knows what one of them wants, or what is known does not fit into it.
+    """
+    for bound in others:
+        numbers = constants.get(bound.spec.name)
+        if numbers is None:
+            raise ModelError(
+                f"{model}: besides the picture it wants the input {bound.spec}, and what belongs there is not known; "
+                "export the model with the picture as its only input"
+            )
+        with np.errstate(invalid="ignore"):  # what does not fit is found below
+            wanted = np.resize(numbers, bound.array.shape)
+            bound.array[...] = wanted
+        fits = bound.spec.quant is None and len(numbers) in (1, bound.array.size)
+        if not fits or not np.array_equal(bound.array, wanted):
+            raise ModelError(
+                f"{model}: the input {bound.spec} should hold {list(numbers)}, which does not fit; "
+                "export the model again, the way its makers do"
+            )
 
 
 def choose_decoder(model: ModelSpec, configured: Any) -> tuple[Any, str]:

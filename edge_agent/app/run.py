@@ -17,8 +17,9 @@ import structlog
 
 from edge_agent import logs
 from edge_agent.app.agent import Connector, build, make_rules, record_limits
-from edge_agent.app.check import publisher_problems
+from edge_agent.app.check import secret_problems
 from edge_agent.app.engine import choose_decoder, make_decoder
+from edge_agent.app.eyes import all_limits
 from edge_agent.app.rules import unknown_labels
 from edge_agent.config import ConfigProblemsError, Loaded, dotted, live_changes, load
 from edge_agent.core.datatypes import Thresholds
@@ -38,7 +39,7 @@ def run(path: Path) -> None:
     loaded = load(path)
     logs.configure(loaded.config.log.level, loaded.config.log.format)
     faulthandler.enable()
-    if problems := publisher_problems(loaded):
+    if problems := secret_problems(loaded):
         raise ConfigProblemsError(problems)
     with single_instance(path):
         agent, connector = build(loaded, wishes)
@@ -90,15 +91,18 @@ def _take_over(agent: Agent, connector: Connector, new: Loaded) -> None:
     config, engine = new.config, agent.pipeline.engine
     if engine is None:
         raise ConfigError("the engine is not open")
-    problems = publisher_problems(new) + unknown_labels(new, engine.model)
+    problems = secret_problems(new) + unknown_labels(new, engine.model)
     if problems:
         raise ConfigProblemsError(problems)
+    limits = all_limits(new)
     thresholds = Thresholds(config.model.conf, config.model.iou)
     decoder = make_decoder(choose_decoder(engine.model, config.model.decoder)[0], engine.model, thresholds)
     has_new_credentials = connector.renew(config)
     engine.decoder = decoder
     for camera, inspector in zip(config.cameras, agent.pipeline.inspectors, strict=True):
         inspector.rules = make_rules(camera)
+    for eye, limit in zip(agent.health.eyes.values(), limits, strict=True):
+        eye.set_limits(limit)
     verdict = config.verdict
     agent.ledger.set_limits(verdict.deadline_ms, verdict.valid_ms)
     agent.outbox.set_limits(**record_limits(config))

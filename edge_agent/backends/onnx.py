@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from edge_agent.core.datatypes import Array, BoundTensor, TensorSpec
+from edge_agent.core.heads import refuse_state
 from edge_agent.core.ports import Backend
 from edge_agent.errors import ModelError, UnavailableError
 
@@ -100,6 +101,7 @@ class OnnxBackend:
         batch_free = bool(value.shape) and not isinstance(value.shape[0], int)
         shape = [1, *value.shape[1:]] if batch_free else list(value.shape)
         if not all(isinstance(side, int) and side > 0 for side in shape):
+            self._refuse_state()
             raise ModelError(
                 f"{self._path}: the size of the input {value.name} {value.shape} is not fixed; "
                 "export the model with a fixed size, for example imgsz=640 and dynamic=False"
@@ -130,7 +132,13 @@ class OnnxBackend:
         try:
             self._session.run_with_iobinding(self._binding)
         except Exception as error:  # the library's own errors have no common base
+            self._refuse_state()
             raise ModelError(f"{self._path}: the model cannot be run: {_one_line(error)}") from error
+
+    def _refuse_state(self) -> None:
+        """The better reason, where there is one, for a model that cannot be opened."""
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        refuse_state(str(self._path), [_declared(value) for value in inputs], [_declared(value) for value in outputs])
 
 
 def _load(path: Path, threads: int) -> tuple[Any, str]:
@@ -169,6 +177,12 @@ def _fixed(declared: Sequence[Any], seen: tuple[int, ...], batches: set[Any]) ->
         now if was == now or (isinstance(was, str) and was in batches) else -1
         for was, now in zip(declared, seen, strict=True)
     )
+
+
+def _declared(value: Any) -> TensorSpec:
+    """As it stands in the file; what is not fixed is -1, and what holds no numbers is bytes."""
+    shape = tuple(side if isinstance(side, int) else -1 for side in value.shape)
+    return TensorSpec(value.name, shape, np.dtype(_DTYPES.get(value.type, np.bytes_)))
 
 
 def _dtype(path: Path, value: Any) -> np.dtype[Any]:

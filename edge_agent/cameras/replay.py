@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edge_agent.core.datatypes import Frame, Image
 from edge_agent.core.ports import Camera
-from edge_agent.errors import CameraLostError, ConfigError, EndOfStreamError, FrameTimeoutError, UnavailableError
+from edge_agent.errors import CameraLostError, ConfigError, EndOfStreamError, FrameTimeoutError
+from edge_agent.opencv_setup import prepare
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 VIDEOS = frozenset({".avi", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
@@ -83,7 +84,7 @@ class ReplayCamera:
     """
 
     def __init__(self, config: Config, *, cache_bytes: int = CACHE_BYTES) -> None:
-        _prepare_opencv()
+        prepare()
         self.skipped = 0
         self.unreadable: list[str] = []
         self.length: int | None = None
@@ -172,7 +173,7 @@ class ReplayCamera:
     def _nothing_to_see(self) -> str:
         if self._source.is_dir():
             return f"{printable(self._source)} holds no picture that can be read ({_listed(PICTURES)})"
-        return f"{printable(self._source)} cannot be read as a picture: it is damaged, empty, or of another kind"
+        return f"{printable(self._source)} cannot be read as a picture: it is damaged, empty, too large, or of another kind"
 
     def _read_picture(self, path: Path) -> Image | None:
         """The picture, or None: its file is damaged, empty, too large or not allowed."""
@@ -214,17 +215,6 @@ def printable(path: Path) -> str:
     """The path as text that any message can carry: what is not UTF-8, or a control character, becomes U+FFFD."""
     text = os.fsencode(path.as_posix()).decode("utf-8", "replace")
     return re.sub("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]", "\ufffd", text)
-
-
-def _prepare_opencv() -> None:
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET; OpenCV takes it from here alone
-    try:
-        import cv2
-    except ImportError as error:
-        raise UnavailableError(
-            "replay needs OpenCV: pip install opencv-python-headless, or apt install python3-opencv"
-        ) from error
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it writes to stderr; we count and say it
 
 
 def _pictures_below(folder: Path) -> list[Path]:

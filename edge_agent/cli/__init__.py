@@ -1,5 +1,7 @@
 """The commands. One file per group; heavy imports stay inside the command."""
 
+import errno
+import os
 import sys
 from typing import Annotated, Any
 
@@ -43,8 +45,15 @@ def _options(
 _UsageError: Any = typer.BadParameter.__base__
 
 
+_PIXELS_MOST = 1 << 27
+"""Of one picture: a file of a few bytes may announce so many that decoding it takes all memory."""
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 def main() -> None:
     """Runs a command; errors become one message and an exit code, never a traceback."""
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(_PIXELS_MOST))  # OpenCV takes it when it is imported
     try:
         sys.exit(app(standalone_mode=False))
     except _UsageError as error:
@@ -57,3 +66,8 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        typer.echo(f"edge-agent: the output cannot be written: {error.strerror}", err=True)
+        sys.exit(EX_USAGE)

@@ -27,7 +27,7 @@ def detect(  # noqa: PLR0913 - a command's options
     model: Annotated[Path, typer.Option("--model", "-m", metavar="PATH", help="The model file.")],
     *,
     backend: Annotated[str, typer.Option(metavar="auto|tflite|onnx|tensorrt", help="The engine.")] = "auto",
-    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Names, one per line.")] = None,
+    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Names: a text file or a .pbtxt.")] = None,
     conf: Annotated[float, typer.Option(min=0, max=1, help="Keep detections with a score above.")] = 0.25,
     iou: Annotated[float, typer.Option(min=0, max=1, help="Of two that overlap more, keep one.")] = 0.7,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the engine.")] = None,

@@ -40,12 +40,10 @@ def load(path: Path) -> Loaded:
         ConfigProblemsError: with every problem, its line and its key.
     """
     text = _read(path)
-    document = _parse(path, text)
+    document, as_json = _parse(path, text)
     lines = key_lines(text)
     try:
-        # As JSON, for there strict means the file's own types: "3" is no number and true is not 1, but a list will do
-        # for a tuple and text for a path.
-        config = AgentConfig.model_validate_json(json.dumps(document, default=str), strict=True)
+        config = AgentConfig.model_validate_json(as_json, strict=True)
     except ValidationError as error:
         found = dict([*faults(error), *_hidden_faults(document)])
         problems = [Problem(str(path), _line_of(lines, key), dotted(key), message) for key, message in found.items()]
@@ -76,15 +74,28 @@ def _read(path: Path) -> str:
         raise problem("is not UTF-8 text; save it as UTF-8", line) from None
 
 
-def _parse(path: Path, text: str) -> dict[str, Any]:
+def _parse(path: Path, text: str) -> tuple[dict[str, Any], str]:
+    """What the file holds, and the same as JSON.
+
+    For in JSON strict means the file's own types: "3" is no number and true is not 1, but a list will do for a tuple and
+    text for a path.
+    """
     try:
-        return parse(text)
+        document = parse(text)
+        return document, json.dumps(document, default=str)
     except TOMLDecodeError as error:
         message, line = words.bad_syntax(str(error))
     except RecursionError:
         message, line = "is nested too deeply", 1
+    except ValueError:  # Python neither reads nor writes numbers of more than 4300 digits
+        message, line = "holds a number of too many digits", _line_of_longest_word(text)
     line = line or len(text.rstrip().splitlines())
     raise ConfigProblemsError([Problem(str(path), line, "", message)])
+
+
+def _line_of_longest_word(text: str) -> int:
+    longest = [max(map(len, line.split()), default=0) for line in text.splitlines()]
+    return longest.index(max(longest)) + 1
 
 
 def _hidden_faults(document: dict[str, Any]) -> Iterator[tuple[KeyPath, str]]:

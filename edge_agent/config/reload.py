@@ -12,6 +12,7 @@ LIVE = (
     ("verdict", "deadline_ms"),
     ("verdict", "valid_ms"),
     ("cameras", "*", "rules"),
+    ("cameras", "*", "health"),
     ("mqtt", "username"),
     ("mqtt", "password_file"),
     ("mqtt", "tls", "*"),

@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from edge_agent import plugins
+from edge_agent.config.health import HealthConfig
 from edge_agent.core.lines import Direction, normal_along
 from edge_agent.wire.messages import MOST_CAMERAS
 
@@ -111,11 +112,28 @@ class CameraConfig(Table):
     """What every camera has, whatever its kind."""
 
     id: Id = Field(description="Unique within the agent; stands in topics and part ids.")
+    rotation: Literal[0, 90, 180, 270] = Field(0, description="Turns the picture clockwise, in degrees.")
+    roi: tuple[tuple[Fraction, Fraction], tuple[Fraction, Fraction]] | None = Field(
+        None, description="Top left and bottom right corner of what is looked at, in fractions of the turned picture."
+    )
     trigger: Annotated[FrameTrigger | LineTrigger, Field(discriminator="kind", description="What makes a part.")]
+    health: HealthConfig | None = Field(None, description="When the camera counts as unhealthy.")
     if TYPE_CHECKING:
         kind: str
         timeout_s: float
         rules: tuple[Any, ...]
+
+    @field_validator("roi")
+    @classmethod
+    def _roi_holds_something(cls, roi: Any) -> Any:
+        if roi is None:
+            return roi
+        (left, top), (right, bottom) = roi
+        if left == right or top == bottom:
+            raise ValueError("is empty: its corners share an x or a y")
+        if left > right or top > bottom:
+            raise ValueError("has its corners swapped: the top left one comes first, [[x0, y0], [x1, y1]]")
+        return roi
 
 
 class VerdictConfig(Table):
@@ -184,7 +202,7 @@ class ModelConfig(Table):
     """Which model, and its thresholds."""
 
     path: Path = Field(description="The model file; relative to this configuration file.")
-    labels: Path | None = Field(None, description="A text file, one name per line, where the model names none.")
+    labels: Path | None = Field(None, description="Names of the classes: a text file or a .pbtxt label map.")
     conf: float = Field(0.25, ge=0, le=1, description="Detections with a score above are kept.")
     iou: float = Field(0.7, ge=0, le=1, description="Of two of a class that overlap more, one is kept.")
     if TYPE_CHECKING:

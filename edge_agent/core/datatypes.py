@@ -120,7 +120,8 @@ class InputFormat:
     `grey` model has one channel and takes the first of each.
     `fit`: `letterbox` keeps the proportions and pads both sides, `letterbox_top_left` pads right and bottom only,
     `stretch` does not keep them, `centre_crop` keeps them and cuts off what is longer. `pad_value` is a pixel, 0..255.
-    `constants`: what stands in the model's other inputs, by their names, all the time.
+    `constants`: what stands in the model's other inputs, by their names, all the time; one number fills the whole
+    input (`pixel_mask`).
     """
 
     fit: Fit = "letterbox"

@@ -1,4 +1,4 @@
-"""Heads of detection models: what their shapes tell, and the grids of those without anchors.
+"""Inputs and heads of detection models: what their names and shapes tell, and the grids of those without anchors.
 
 An anchor-free head makes one prediction for every cell of 8, 16 and 32 pixels of the model input.
 """
@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from edge_agent.core.datatypes import FloatArray, ModelSpec, TensorSpec
+from edge_agent.core.datatypes import FloatArray, TensorSpec
 from edge_agent.errors import ModelError
 
 STRIDES = (8, 16, 32)
@@ -17,6 +17,8 @@ Layout = Literal["channels_first", "anchors_first"]
 """Of a head's output: `[1, columns, cells]` or `[1, cells, columns]`."""
 
 _CHANNELS = (1, 3)
+_NEXT = ("n", "_n", "out", "_out", "new", "_new", "next", "_next")
+"""What exporters put behind the name of a state for what the next run wants to find there."""
 
 
 def is_planar(image: TensorSpec) -> bool | None:
@@ -35,6 +37,41 @@ def input_wh(image: TensorSpec) -> tuple[int, int] | None:
         return None
     height, width = image.shape[2:4] if planar else image.shape[1:3]
     return (width, height) if min(width, height) > 0 else None
+
+
+def picture_of(inputs: Sequence[TensorSpec]) -> TensorSpec | None:
+    """The one input with the form of a picture, of three channels rather than one; None where no one is it."""
+    alike = [spec for spec in inputs if is_planar(spec) is not None]
+    coloured = [spec for spec in alike if spec.shape[1 if is_planar(spec) else 3] == max(_CHANNELS)]
+    best = coloured or alike
+    return best[0] if len(best) == 1 else None
+
+
+def refuse_state(model: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+    """Lets models pass that look at each picture for itself; the message begins with the name of the `model`.
+
+    A state is an input named after an output (`h` and `hn`, `state` and `stateN`, `past_key` and `present_key`, `h_in`
+    and `h_out`), or one of floats, and no picture, with the shape of an output.
+
+    Raises:
+        ModelError: an input wants what an output gave in the run before.
+    """
+    picture = picture_of(inputs)
+    pairs = [(before, after) for before in inputs if before is not picture for after in outputs]
+    for alike in (_follows, _same_form):
+        for before, after in pairs:
+            if alike(before, after):
+                raise ModelError(
+                    f"{model}: it carries a state from run to run: its output {after.name} wants to be the input "
+                    f"{before.name} of the next run. Here every picture is judged by itself, and several cameras share "
+                    "one engine; use a model without a state"
+                )
+
+
+def is_grey(image: TensorSpec) -> bool:
+    """Whether an image input has one channel."""
+    planar = is_planar(image)
+    return planar is not None and image.shape[1 if planar else 3] == 1
 
 
 def cells(wh: tuple[int, int], strides: Sequence[int] = STRIDES) -> int:
@@ -64,15 +101,12 @@ def corners_and_strides(wh: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
     return np.concatenate(corners).astype(np.float32), np.concatenate(strides).astype(np.float32)
 
 
-def labels_for(model: ModelSpec, classes: int) -> tuple[str, ...]:
-    """The name of each of `classes` classes: the model's labels, or `class_0`, `class_1`, … where it has none.
+def _follows(before: TensorSpec, after: TensorSpec) -> bool:
+    old, new = before.name.lower(), after.name.lower()
+    swapped = {old.replace("past", "present"), old.replace("_in", "_out"), old.replace("in_", "out_")} - {old}
+    return new in swapped | {stem + end for stem in (old, old.removesuffix("0")) for end in _NEXT}
 
-    Raises:
-        ModelError: there are more labels than classes, or fewer.
-    """
-    if model.labels and len(model.labels) != classes:
-        raise ModelError(
-            f"{model.name}: there are {len(model.labels)} labels, but the output {model.outputs[0]} has {classes} "
-            "classes; give the labels file that belongs to the model"
-        )
-    return model.labels or tuple(f"class_{number}" for number in range(classes))
+
+def _same_form(before: TensorSpec, after: TensorSpec) -> bool:
+    several = any(side != 1 for side in before.shape)
+    return several and before.dtype.kind == "f" and (before.shape, before.dtype) == (after.shape, after.dtype)

@@ -11,7 +11,9 @@ from edge_agent.core.datatypes import Fit, FloatArray
 class Letterbox:
     """Where a frame of `frame_w` x `frame_h` pixels lies inside a model input of `model_w` x `model_h` pixels.
 
-    The frame is resized to `inner_w` x `inner_h` and stands `pad_left` and `pad_top` pixels from the input's corner.
+    Of the frame, `crop_w` x `crop_h` pixels from `crop_left` and `crop_top` on are looked at: all of it, unless the fit
+    cuts something off. They are resized to `inner_w` x `inner_h` and stand `pad_left` and `pad_top` pixels from the
+    input's corner.
     """
 
     frame_w: int
@@ -22,6 +24,10 @@ class Letterbox:
     inner_h: int
     pad_left: int
     pad_top: int
+    crop_left: int
+    crop_top: int
+    crop_w: int
+    crop_h: int
 
     @staticmethod
     def fit(
@@ -32,16 +38,28 @@ class Letterbox:
         """The letterbox that the model was trained with.
 
         The frame's sides are rounded to whole pixels; odd padding goes to the right and bottom, as Ultralytics does.
+        What `centre_crop` cuts out is rounded to whole pixels of the frame.
         """
         (frame_w, frame_h), (model_w, model_h) = frame_wh, model_wh
+        if fit == "centre_crop":
+            ratio = max(model_w / frame_w, model_h / frame_h)
+            crop_w, crop_h = (max(1, min(a, round(b / ratio))) for a, b in zip(frame_wh, model_wh, strict=True))
+            crop = (frame_w - crop_w) // 2, (frame_h - crop_h) // 2, crop_w, crop_h
+            return Letterbox(*frame_wh, *model_wh, *model_wh, 0, 0, *crop)
+        everything = 0, 0, frame_w, frame_h
         if fit == "stretch":
-            return Letterbox(frame_w, frame_h, model_w, model_h, model_w, model_h, 0, 0)
+            return Letterbox(*frame_wh, *model_wh, *model_wh, 0, 0, *everything)
         ratio = min(model_w / frame_w, model_h / frame_h)
         inner_w, inner_h = max(1, round(frame_w * ratio)), max(1, round(frame_h * ratio))
         left = top = 0
         if fit == "letterbox":
             left, top = round((model_w - inner_w) / 2 - 0.1), round((model_h - inner_h) / 2 - 0.1)
-        return Letterbox(frame_w, frame_h, model_w, model_h, inner_w, inner_h, left, top)
+        return Letterbox(*frame_wh, *model_wh, inner_w, inner_h, left, top, *everything)
+
+    @property
+    def model_whwh(self) -> FloatArray:
+        """`(4,)`: what a box in fractions of the model input is multiplied by to have it in pixels."""
+        return np.array([self.model_w, self.model_h] * 2, np.float32)
 
     def to_model(self, boxes: FloatArray) -> FloatArray:
         """`(N, 4)` xyxy in frame pixels, in pixels of the model input."""
@@ -56,5 +74,6 @@ class Letterbox:
         return inside
 
     def _scale_and_offset(self) -> tuple[FloatArray, FloatArray]:
-        scale = np.array([self.inner_w / self.frame_w, self.inner_h / self.frame_h] * 2, np.float32)
-        return scale, np.array([self.pad_left, self.pad_top] * 2, np.float32)
+        scale_x, scale_y = self.inner_w / self.crop_w, self.inner_h / self.crop_h
+        offset = [self.pad_left - self.crop_left * scale_x, self.pad_top - self.crop_top * scale_y]
+        return np.array([scale_x, scale_y] * 2, np.float32), np.array(offset * 2, np.float32)

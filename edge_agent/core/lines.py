@@ -25,6 +25,11 @@ def normal_along(line: Segment, direction: Direction) -> Point | None:
     return normal if along > 0 else (-normal[0], -normal[1])
 
 
+def heading_of(direction: Direction) -> Point | None:
+    """The way parts go, of length 1 (y points down); None for `any`."""
+    return _WAYS.get(direction)
+
+
 def crosses(line: Segment, direction: Direction, before: Point, now: Point) -> bool:
     """Whether the way from `before` to `now` crosses the line in the direction; all in the same units.
 

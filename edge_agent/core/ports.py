@@ -13,7 +13,12 @@ from edge_agent.core.parts import Decision
 
 
 class Camera(Protocol):
-    """`create(config)` opens it, or raises `CameraLostError`."""
+    """`create(config)` opens it, or raises `CameraLostError`.
+
+    A driver that knows more says so in attributes, each of which may be missing. `given`: what the device really gives, by
+    the configuration's keys and in its units; a new mapping when it changes. `refused`: each setting that differs, with
+    what was asked and what is given, None where it cannot be set. `skipped`: how many pictures could not be read.
+    """
 
     def read(self, timeout_s: float) -> Frame:
         """The next frame, with `seq` and `captured_ns` rising.

@@ -4,9 +4,6 @@ For each cell of the grids: x, y, width, height, objectness, then one probabilit
 objectness x class. Boxes are relative to their cell (x and y in cells from its corner, width and height as logarithms
 of cells) unless the model was exported with `--decode_in_inference`, which gives centre and size in pixels of the
 model input (Megvii YOLOX 0.3, `models/yolo_head.py`). The picture goes in as BGR 0..255, padded right and below.
-
-A decoder has two things beyond its port: `labels`, a name for every class it can give, and `check(outputs)`, to be
-called once with what the warm-up run gave: it raises `ModelError` where boxes are not relative, or are, as expected.
 """
 
 from collections.abc import Sequence
@@ -22,15 +19,16 @@ from edge_agent.core.datatypes import (
     Detections,
     FloatArray,
     InputFormat,
-    IntArray,
     ModelSpec,
     Recognition,
     Thresholds,
 )
-from edge_agent.core.heads import Layout, corners_and_strides, input_wh, labels_for, layouts
+from edge_agent.core.heads import Layout, corners_and_strides, input_wh, layouts
 from edge_agent.core.letterbox import Letterbox
 from edge_agent.core.ports import Decoder
 from edge_agent.core.quantised import comparable, dequantise, floor_of, require_readable
+from edge_agent.core.refusals import labels_for, unexpected
+from edge_agent.core.scores import best_classes
 from edge_agent.errors import ModelError
 
 _OBJECTNESS = 4
@@ -85,7 +83,7 @@ def create(config: Config, model: ModelSpec, thresholds: Thresholds) -> Decoder:
             "input size and one N for every cell of 8, 16 and 32 pixels; export it with a fixed size and batch 1"
         )
     require_readable(model.name, spec)
-    labels = labels_for(model, _classes(model, layout))
+    labels = labels_for(model, spec, _classes(model, layout))
     return YoloxDecoder(config, layout, wh, model, labels, thresholds)
 
 
@@ -118,7 +116,8 @@ class YoloxDecoder:
             # no class probability is above 1, so a low objectness alone decides
             found = np.flatnonzero(comparable(cells[:, _OBJECTNESS]) > self._floor)
             rows = dequantise(cells[found], self._quant)
-            classes, scores = _best_classes(rows)
+            classes, scores = best_classes(rows[:, _CLASSES:])
+            scores = scores * rows[:, _OBJECTNESS]
             above = np.flatnonzero(scores > np.float32(self._thresholds.conf))
             if not above.size:
                 return Detections.empty()
@@ -127,15 +126,19 @@ class YoloxDecoder:
             return to_detections(boxes, scores[above], classes[above], letterbox, limit, iou_threshold)
 
     def check(self, outputs: Sequence[Array]) -> None:
-        """See the module. Relative centres lie within a few cells, those in pixels all over the picture."""
-        x = dequantise(self._cells(outputs)[:, 0], self._quant)
-        x = np.abs(x[np.isfinite(x)])
+        """See `Decoder`: boxes that are relative, or are not, and YOLOv6, which looks the same.
+
+        Relative centres lie within a few cells, those in pixels all over the picture.
+        """
+        rows = dequantise(self._cells(outputs), self._quant)
+        if (rows[:, _OBJECTNESS] == 1).all():
+            raise unexpected("every cell has an objectness of 1, as YOLOv6 has it, which wants another picture")
+        x = np.abs(rows[np.isfinite(rows[:, 0]), 0])
         if not x.size or (np.median(x) > self._wh[0] / 8) == self._decoded:
             return
         seen = "relative to the cells" if self._decoded else "pixels"
-        raise ModelError(
-            f"the boxes of the warm-up run look like {seen}, which was not expected; write\n[model.decoder]\n"
-            f'kind = "yolox"\ndecoded = {str(not self._decoded).lower()}'
+        raise unexpected(
+            f"boxes look {seen}, which was not expected", f'kind = "yolox"\ndecoded = {str(not self._decoded).lower()}'
         )
 
     def _cells(self, outputs: Sequence[Array]) -> Array:
@@ -150,13 +153,6 @@ class YoloxDecoder:
         stride = self._strides[cells]
         centres = (rows[:, :2] + self._corners[cells]) * stride
         return cxcywh_to_xyxy(np.concatenate([centres, np.exp(rows[:, 2:4]) * stride], axis=1))
-
-
-def _best_classes(rows: FloatArray) -> tuple[IntArray, FloatArray]:
-    """`(K,)` the best class of each row, and its score: objectness x class."""
-    classes = rows[:, _CLASSES:].argmax(axis=1).astype(np.int32)
-    scores: FloatArray = rows[np.arange(len(rows)), classes + _CLASSES] * rows[:, _OBJECTNESS]
-    return classes, scores
 
 
 def _classes(model: ModelSpec, layout: Layout) -> int:

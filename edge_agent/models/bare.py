@@ -10,13 +10,14 @@ from typing import Any
 
 from edge_agent.core.datatypes import ModelSpec, TensorSpec
 from edge_agent.errors import ModelError
+from edge_agent.models.label_map import CLASSES_MOST
+from edge_agent.models.labels import named_by, read_labels
 
 FORMATS = {".tflite": "tflite", ".onnx": "onnx", ".engine": "engine", ".plan": "engine", ".npz": "recorded"}
 """The file's kind by its suffix."""
 
 _RUNNABLE = tuple(suffix for suffix, kind in FORMATS.items() if kind != "engine")  # TensorRT's seat is empty so far
 _CHUNK = 1 << 20
-_CLASSES_MOST = 100_000
 _LITERAL_MOST = 128 << 10  # a longer text may nest so deep that Python's parser overflows its stack
 _TEXTS = frozenset({"author", "date", "description", "docs", "head", "license", "task", "version"})
 """Metadata that is text, also where it looks like a number: version 8.4 is no fraction."""
@@ -54,47 +55,28 @@ def identify(path: Path) -> ModelFile:
     return ModelFile(path, path.stem, digest, kind)
 
 
-def read_labels(path: Path) -> tuple[str, ...]:
-    """The class names in a UTF-8 text file, one per line in the model's order; either kind of line end will do.
-
-    Raises:
-        ModelError: there is no such file, it is empty, or a line cannot be a name; the message has its number.
-    """
-    try:
-        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
-    except OSError as error:
-        raise ModelError(f"{path}: the labels cannot be read: {error.strerror}") from error
-    labels = [_label(path, number, line) for number, line in enumerate(lines, 1)]
-    while labels and not labels[-1]:
-        labels.pop()
-    if not labels:
-        raise ModelError(f"{path}: there are no labels in it; write one name per line")
-    if "" in labels:
-        line = labels.index("") + 1
-        raise ModelError(f"{path}, line {line}: is empty, so class {line - 1} has no name; write one")
-    return tuple(labels)
-
-
 def normalise(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Metadata with plain values: what is text in the file but JSON or a Python literal within is read as such."""
     return {key: value if key in _TEXTS else _plain(value) for key, value in raw.items()}
 
 
 def labels_of(metadata: Mapping[str, Any]) -> tuple[str, ...]:
-    """The class names in normalised metadata: Ultralytics' `names`, or a list of `labels`; empty where there are none.
+    """The class names in normalised metadata: Ultralytics' `names`, or the lines of a label file; empty without both.
 
     Raises:
-        ModelError: `names` is there, but does not name classes.
+        ModelError: something is there, but does not name classes.
     """
     names = metadata.get("names") or metadata.get("labels")
     if not names:
         return ()
+    if names is metadata.get("labels") and isinstance(names, list):
+        return named_by([str(line) for line in names])
     known = dict(enumerate(names)) if isinstance(names, list) else names
     try:
         known = {int(number): str(name) for number, name in known.items()}
     except (AttributeError, TypeError, ValueError):
         known = {-1: ""}
-    if min(known) < 0 or max(known) >= _CLASSES_MOST:
+    if min(known) < 0 or max(known) >= CLASSES_MOST:
         raise ModelError(
             f"the names of its classes cannot be read ({str(names)[:60]!r}); "
             'write labels = "FILE" under [model], a text file with one name per line'
@@ -154,16 +136,6 @@ def _advice(path: Path) -> str:
     if path.suffix.lower() in {".pt", ".pth"}:
         return "; export it first, for example: yolo export model=FILE.pt format=onnx"
     return ""
-
-
-def _label(path: Path, number: int, line: bytes) -> str:
-    try:
-        label = line.decode("utf-8").strip()
-    except UnicodeDecodeError as error:
-        raise ModelError(f"{path}, line {number}: is not UTF-8 text; save the file as UTF-8") from error
-    if not label.isprintable():
-        raise ModelError(f"{path}, line {number}: {label[:40]!r} has characters that cannot be printed")
-    return label
 
 
 def _plain(value: Any) -> Any:

@@ -177,6 +177,12 @@ class Agent:
                 elif isinstance(notice, CameraBack):
                     back = {"camera": notice.camera, "outage_s": round(notice.outage_s, 3)}
                     self.herald.event("camera_back", "info", f"camera {notice.camera} is back", back)
+        for eye in self.health.eyes.values():
+            for news in eye.news():
+                if news.is_well:
+                    self.herald.event("camera_healthy", "info", news.message, news.data)
+                else:
+                    self.herald.event("camera_unhealthy", "alarm", news.message, news.data)
 
     def _raise_failures(self) -> None:
         failures = [self.pipeline.failed, self.timer.failed, self.outbox.failed, self.line.failed, self.records.failed]

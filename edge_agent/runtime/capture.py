@@ -4,10 +4,10 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 
@@ -23,6 +23,7 @@ TICK_S = 0.5
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 10.0
+_GRACE_S = 1.0  # a driver that is back so much later than it should be does not hang
 _SMOOTHING = 0.1  # of the frame interval: ten frames or so
 
 log = structlog.get_logger()
@@ -62,6 +63,7 @@ class Capture:
         last_frame_ns: `captured_ns` of the last frame.
         last_tick_ns: the thread's last sign of life; while a driver call hangs it grows old.
         size: (width, height) of the last frame in pixels.
+        given: what the driver says that the camera really gives; empty where it says nothing.
         failed: what ended the thread, to be raised by the owner.
         notices: for the owner to take from.
     """
@@ -73,6 +75,7 @@ class Capture:
         self.last_frame_ns: int | None = None
         self.last_tick_ns = time.monotonic_ns()
         self.size: tuple[int, int] | None = None
+        self.given: Mapping[str, Any] = {}
         self.failed: Exception | None = None
         self.notices: queue.SimpleQueue[CameraLost | CameraBack] = queue.SimpleQueue()
         self._camera_id = camera_id
@@ -89,13 +92,16 @@ class Capture:
 
     @property
     def condition(self) -> Condition:
-        """`open` and `lost` change with a frame's arrival: a camera that opens and gives nothing stays lost."""
-        return self._state[0]
+        """`open` and `lost` change with a frame's arrival: a camera that opens and gives nothing stays lost.
+
+        One whose driver does not come back from a call is lost as well: the thread that would say so hangs in it.
+        """
+        return "lost" if self._hangs() else self._state[0]
 
     @property
     def reason(self) -> str:
         """Why it is lost, finished or failed, in words; empty while all is well."""
-        return self._state[1]
+        return "its driver hangs" if self._hangs() else self._state[1]
 
     @property
     def fps(self) -> float:
@@ -167,21 +173,32 @@ class Capture:
                     continue
                 if seq_offset is None:
                     seq_offset = max(0, self._last_seq + 1 - frame.seq)
+                    self._read_back(camera)
+                elif getattr(camera, "given", self.given) is not self.given:
+                    self.given = getattr(camera, "given", {})
+                    log.warning("camera_changed", camera=self._camera_id, given=self.given)
                 self._accept(replace(frame, seq=frame.seq + seq_offset) if seq_offset else frame)
                 self.skipped = skipped_before + getattr(camera, "skipped", 0)
                 quiet_since_s = time.monotonic()
+
+    def _read_back(self, camera: Camera) -> None:
+        """Not every camera says what it gives."""
+        self.given = getattr(camera, "given", {})
+        refused: Mapping[str, tuple[Any, Any]] = getattr(camera, "refused", {})
+        for key, (asked, given) in refused.items():
+            log.warning("camera_setting_refused", camera=self._camera_id, key=key, asked=asked, given=given)
 
     def _accept(self, frame: Frame) -> None:
         self._last_seq = frame.seq
         self._measure(frame)
         self.frames += 1
-        if self.condition != "open":
+        if self._state[0] != "open":
             self._back()
         while not self._mailbox.put(frame, TICK_S) and not self._stop.is_set():
             self._tick()
 
     def _measure(self, frame: Frame) -> None:
-        if self.last_frame_ns is not None and self.condition == "open":
+        if self.last_frame_ns is not None and self._state[0] == "open":
             interval_ns = frame.captured_ns - self.last_frame_ns
             before_ns = interval_ns if self._interval_ns is None else self._interval_ns
             self._interval_ns = before_ns + _SMOOTHING * (interval_ns - before_ns)
@@ -191,12 +208,12 @@ class Capture:
     def _back(self) -> None:
         self._state = ("open", "")
         if self._lost_ns is None:
-            log.info("camera_open", camera=self._camera_id, size=self.size)
+            log.info("camera_open", camera=self._camera_id, size=self.size, given=self.given)
             return
         outage_s = (time.monotonic_ns() - self._lost_ns) / 1e9
         self._lost_ns = None
         self.notices.put(CameraBack(self._camera_id, outage_s))
-        log.info("camera_back", camera=self._camera_id, outage_s=round(outage_s, 1))
+        log.info("camera_back", camera=self._camera_id, outage_s=round(outage_s, 1), given=self.given)
 
     def _lost(self, reason: str) -> None:
         self._interval_ns = None
@@ -213,6 +230,10 @@ class Capture:
         end_s = time.monotonic() + pause_s * random.uniform(0.75, 1.25)  # noqa: S311 - it is no secret
         while (left_s := end_s - time.monotonic()) > 0 and not self._stop.wait(min(left_s, TICK_S)):
             self._tick()
+
+    def _hangs(self) -> bool:
+        limit_s = max(self._timeout_s, TICK_S) + _GRACE_S
+        return self._state[0] == "open" and time.monotonic_ns() - self.last_tick_ns > limit_s * 1e9
 
     def _tick(self) -> None:
         self.last_tick_ns = time.monotonic_ns()

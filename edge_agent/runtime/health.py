@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from edge_agent.core.parts import Ledger
 from edge_agent.runtime.capture import Capture
 from edge_agent.runtime.desk import Desk
+from edge_agent.runtime.eye import Eye
 from edge_agent.runtime.link import Link
 from edge_agent.runtime.mailbox import Mailbox
 from edge_agent.runtime.outbox import Outbox
@@ -48,6 +49,7 @@ class Health:
     stopping: bool = False
     ending: str = "stopping"
     stall_s: float = STALL_S  # at the least
+    eyes: Mapping[str, Eye] = field(default_factory=dict)
 
     def state(self) -> tuple[wire.State, tuple[str, ...]]:
         """The state of contract's table, and why."""
@@ -92,7 +94,7 @@ class Health:
         return time.monotonic_ns() - self.pipeline.last_tick_ns > limit_s * 1e9
 
     def _degradations(self) -> tuple[str, ...]:
-        reasons = []
+        reasons = [f"camera_unhealthy:{name}" for name, eye in self.eyes.items() if eye.findings]
         if _recently(self.desk.last_overdue_ns):
             reasons.append("deadline_missed")
         if _recently(self.pipeline.last_failure_ns):
@@ -106,7 +108,7 @@ class Health:
 
     def _camera(self, name: str) -> wire.CameraHealth:
         capture, counts = self.captures[name], self.mailboxes[name].counts
-        newest_ns = capture.last_frame_ns
+        newest_ns, eye = capture.last_frame_ns, self.eyes.get(name)
         return wire.CameraHealth(
             condition=capture.condition,
             fps=None if math.isnan(capture.fps) else round(capture.fps, 2),
@@ -117,6 +119,9 @@ class Health:
             losses=capture.losses,
             skipped=capture.skipped,
             age_ms=None if newest_ns is None else round((time.monotonic_ns() - newest_ns) / 1e6, 1),
+            faults=tuple(finding.fault for finding in eye.findings) if eye else (),
+            unhealthy=eye.times if eye else 0,
+            picture=eye.picture() if eye else None,
         )
 
 

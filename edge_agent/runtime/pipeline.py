@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -12,6 +12,7 @@ from edge_agent.core.parts import Decision, Ledger, Part
 from edge_agent.errors import BadFrameError, FatalError
 from edge_agent.runtime.desk import Desk, Sight
 from edge_agent.runtime.engine import Engine, Lap
+from edge_agent.runtime.eye import Eye
 from edge_agent.runtime.mailbox import Mailroom, Taken
 from edge_agent.runtime.trigger import Inspector
 
@@ -36,7 +37,7 @@ class Pipeline:
     """Opens the engine in its own thread, because CUDA contexts belong to one, and drives it.
 
     What it counts may be read by any thread: `failures` are frames that could not be judged, `longest_infer_ms` is the
-    longest run of late.
+    longest run of late. `eyes`, one per camera, say whether a verdict may stand on a frame; without them any may.
     """
 
     def __init__(
@@ -46,8 +47,10 @@ class Pipeline:
         mailroom: Mailroom,
         ledger: Ledger,
         desk: Desk,
+        eyes: Sequence[Eye] = (),
     ) -> None:
         self._open_engine, self._make_inspectors = open_engine, make_inspectors
+        self._eyes = eyes
         self._mailroom, self._ledger, self._desk = mailroom, ledger, desk
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
@@ -132,8 +135,9 @@ class Pipeline:
     def step(self, engine: Engine, inspector: Inspector, part: Part | None, taken: Taken) -> None:
         """One frame, from the mailbox to the socket."""
         frame = taken.frame
+        is_fit = self._eyes[taken.lane].examine(frame) if self._eyes else True
         detections, lap = engine.look(frame.image)
-        for judged in inspector.finish(frame, part, detections):
+        for judged in inspector.finish(frame, part, detections, is_fit=is_fit):
             sight = Sight(frame, detections, lap, judged.frames)
             self._close(judged.part, judged.decision, sight)
         self._measure(frame.captured_ns, lap)

@@ -8,7 +8,7 @@ import numpy as np
 
 from edge_agent.core.boxes import iou
 from edge_agent.core.datatypes import Array, Detections, FloatArray, Frame
-from edge_agent.core.lines import Direction, Segment, crosses
+from edge_agent.core.lines import Direction, Segment, crosses, heading_of
 from edge_agent.core.parts import Decision, Ledger, Part, combine
 from edge_agent.core.ports import Observation, Rule
 from edge_agent.core.tracker import Track, Tracker
@@ -32,16 +32,23 @@ class Dossier:
     def __init__(self, rules: Sequence[MakeRule]) -> None:
         self._rules = [make() for make in rules]
         self.frames = 0
+        self._unfit = 0
+        self._last_is_fit = True
 
-    def add(self, seen: Observation) -> None:
-        """One more frame."""
+    def add(self, seen: Observation, *, is_fit: bool = True) -> None:
+        """One more frame. What is seen on an unfit one counts too, but what is not seen there says nothing."""
         self.frames += 1
+        self._unfit += not is_fit
+        self._last_is_fit = is_fit
         for rule in self._rules:
             rule.update(seen)
 
     def decide(self) -> Decision:
-        """What all rules say together."""
-        return combine([rule.decide() for rule in self._rules])
+        """What all rules say together. Without good sight in the last frame, and in most, nothing can pass."""
+        decisions = [rule.decide() for rule in self._rules]
+        if not self._last_is_fit or 2 * self._unfit >= max(1, self.frames):
+            decisions.append(Decision.unknown("camera_unhealthy"))
+        return combine(decisions)
 
 
 class Inspector(Protocol):
@@ -53,8 +60,8 @@ class Inspector(Protocol):
         """Before the engine runs: the part that stands or falls with this frame."""
         ...
 
-    def finish(self, frame: Frame, part: Part | None, detections: Detections) -> list[Judged]:
-        """After it: the parts whose evidence closes with this frame."""
+    def finish(self, frame: Frame, part: Part | None, detections: Detections, *, is_fit: bool = True) -> list[Judged]:
+        """After it: the parts whose evidence closes with this frame; one that is not fit shows too little to pass."""
         ...
 
 
@@ -69,12 +76,19 @@ class FrameInspector:
         """The frame is the part."""
         return self._ledger.open(self._camera, frame.captured_ns)
 
-    def finish(self, frame: Frame, part: Part | None, detections: Detections) -> list[Judged]:  # noqa: ARG002 - the port's
+    def finish(
+        self,
+        frame: Frame,  # noqa: ARG002 - the port's
+        part: Part | None,
+        detections: Detections,
+        *,
+        is_fit: bool = True,
+    ) -> list[Judged]:
         """One frame is all the evidence there is."""
         if part is None:
             return []
         dossier = Dossier(self.rules)
-        dossier.add(_observation(detections, self._labels))
+        dossier.add(_observation(detections, self._labels), is_fit=is_fit)
         return [Judged(part, dossier.decide(), dossier.frames)]
 
 
@@ -96,19 +110,27 @@ class LineInspector:
         self.rules = rules
         self._part_classes = [index for index, label in enumerate(labels) if label in parts]
         self._line, self._direction = line, direction
-        self._tracker = Tracker()
+        self._tracker = Tracker(heading=heading_of(direction))
         self._dossiers: dict[int, Dossier | None] = {}  # None: judged already
 
     def begin(self, frame: Frame) -> None:
         """No part is known before its crossing was seen."""
 
-    def finish(self, frame: Frame, part: Part | None, detections: Detections) -> list[Judged]:  # noqa: ARG002 - the port's
+    def finish(
+        self,
+        frame: Frame,
+        part: Part | None,  # noqa: ARG002 - the port's
+        detections: Detections,
+        *,
+        is_fit: bool = True,
+    ) -> list[Judged]:
         """Follows the parts, gathers what is found on them, and judges those that crossed with this frame."""
         is_part = self._is_part(detections)
-        tracks, gone = self._tracker.update(detections[is_part], frame.captured_ns)
+        tracks, gone = self._tracker.update(detections[is_part], frame.captured_ns, frame.seq)
+        tracks = [track for track in tracks if not track.is_shadow]
         for track_id in gone:
             self._dossiers.pop(track_id, None)
-        self._gather(tracks, detections[~is_part])
+        self._gather(tracks, detections[~is_part], is_fit=is_fit)
         width, height = frame.size
         crossed = [track for track in tracks if self._crosses(track, width, height)]
         return [judged for track in crossed if (judged := self._judge(track, frame))]
@@ -127,7 +149,7 @@ class LineInspector:
                 kept.append(index)
         return np.isin(np.arange(len(detections)), found[kept])
 
-    def _gather(self, tracks: list[Track], others: Detections) -> None:
+    def _gather(self, tracks: list[Track], others: Detections, *, is_fit: bool) -> None:
         owners = owners_of(others.boxes, tracks)
         for index, track in enumerate(tracks):
             if track.id not in self._dossiers:
@@ -135,7 +157,7 @@ class LineInspector:
             dossier = self._dossiers[track.id]
             if dossier is not None:
                 on_it = _observation(others[owners == index], self._labels)
-                dossier.add(Observation(((self._labels[track.class_id], track.score), *on_it.found)))
+                dossier.add(Observation(((self._labels[track.class_id], track.score), *on_it.found)), is_fit=is_fit)
 
     def _crosses(self, track: Track, width: int, height: int) -> bool:
         if track.previous is None or self._dossiers.get(track.id) is None:

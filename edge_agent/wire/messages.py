@@ -61,6 +61,7 @@ Utc = Annotated[
 ]
 Ms = Annotated[float, PlainSerializer(lambda value: round(value, 3), return_type=float)]
 Score = Annotated[float, PlainSerializer(lambda value: round(value, 4), return_type=float)]
+Share = Annotated[float, PlainSerializer(lambda value: float(f"{value:.4g}"), return_type=float)]
 Px = Annotated[float, PlainSerializer(lambda value: round(value, 1), return_type=float)]
 
 
@@ -293,6 +294,16 @@ class Event(Envelope):
     data: dict[Name, Fact] = Field(default_factory=dict, max_length=16, description="The facts.")
 
 
+class PictureHealth(Part):
+    """What a camera's newest picture looks like; null where it cannot be told."""
+
+    brightness: Share = Field(description="Mean, 0 to 255.")
+    clipped: Share = Field(description="Share of the picture at the upper end, 0 to 1.")
+    structure: Share = Field(description="Share of the picture that is more than a plain surface, 0 to 1.")
+    sharpness: Share | None = Field(description="To be compared with the baseline's; null: the picture is too plain.")
+    in_place: Share | None = Field(description="Share of the baseline's edges that are where they were.")
+
+
 class CameraHealth(Part):
     """One camera since the start; `fps` over the last seconds."""
 
@@ -305,6 +316,9 @@ class CameraHealth(Part):
     losses: int
     skipped: int = Field(0, description="Pictures of a replay that could not be read.")
     age_ms: float | None = Field(description="Age of the newest frame.")
+    faults: Annotated[tuple[Name, ...], Field(max_length=8)] = Field((), description="Why it is unhealthy now.")
+    unhealthy: int = Field(0, description="How often it became unhealthy.")
+    picture: PictureHealth | None = Field(None, description="Null where the camera's health is not watched.")
 
 
 class LatencyHealth(Part):

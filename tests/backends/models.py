@@ -12,18 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-FLOAT, INT64, STRING = 1, 7, 8  # onnx.TensorProto.DataType
+FLOAT, INT64, STRING, BOOL = 1, 7, 8, 9  # onnx.TensorProto.DataType
 
 
 def write_onnx(
     path: Path,
-    nodes: Sequence[tuple[str, Sequence[str], str]],
+    nodes: Sequence[tuple[str, Sequence[str], str] | tuple[str, Sequence[str], str, Mapping[str, int]]],
     inputs: Mapping[str, tuple[int, Sequence[int | str]]],
     outputs: Mapping[str, tuple[int, Sequence[int | str]]],
     weights: Mapping[str, np.ndarray] | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> Path:
-    """`nodes` are operation, inputs, output; a tensor is its type and its shape, with names for free sides."""
+    """`nodes` are operation, inputs, output, perhaps attributes; a tensor is its type and its shape, with names for free
+    sides. Weights are int64 where they are of integers, else float32."""
     graph = b"".join(
         [
             *(_field(1, _node(*node)) for node in nodes),
@@ -46,9 +47,11 @@ def write_tflite(
     output: tuple[str, Sequence[int]] | None = None,
     signature: Sequence[int] | None = None,
     repeat: int = 1,
+    second: bool = False,
 ) -> Path:
     """A chain of one operation with one input, float32; `BATCH_MATMUL` multiplies it with itself.
 
+    With `second` there is an input `s` of the same form, which each operation takes as well: `MAXIMUM`, for example.
     `output` is type and shape where they differ. An operation in capitals is built in, any other is custom.
     """
     flatbuffers = pytest.importorskip("flatbuffers")
@@ -69,11 +72,12 @@ def write_tflite(
     kind, sides = output or ("FLOAT32", shape)
     graph.tensors = [tensor("x", shape, signed=signature)]
     graph.tensors += [tensor(f"t{number}", shape) for number in range(1, repeat)] + [tensor("y", sides, kind)]
-    graph.inputs, graph.outputs, graph.operators = [0], [repeat], []
+    graph.tensors += [tensor("s", shape)] if second else []
+    graph.inputs, graph.outputs, graph.operators = [0, repeat + 1] if second else [0], [repeat], []
     for number in range(repeat):
         operator = schema.OperatorT()
         operator.opcodeIndex, operator.outputs = 0, [number + 1]
-        operator.inputs = [number, 0] if operation == "BATCH_MATMUL" else [number]
+        operator.inputs = [number, 0] if operation == "BATCH_MATMUL" else [number, *graph.inputs[1:]]
         if operation == "BATCH_MATMUL":
             operator.builtinOptionsType = schema.BuiltinOptions.BatchMatMulOptions
             operator.builtinOptions = schema.BatchMatMulOptionsT()
@@ -108,8 +112,10 @@ def _varint(value: int) -> bytes:
     return bytes([low | 0x80]) + _varint(rest) if rest else bytes([low])
 
 
-def _node(operation: str, inputs: Sequence[str], output: str) -> bytes:
-    return b"".join(_field(1, name) for name in inputs) + _field(2, output) + _field(4, operation)
+def _node(operation: str, inputs: Sequence[str], output: str, attributes: Mapping[str, int] | None = None) -> bytes:
+    whole = (_field(1, name) + _field(3, value) + _field(20, 2) for name, value in (attributes or {}).items())
+    named = b"".join(_field(1, name) for name in inputs) + _field(2, output) + _field(4, operation)
+    return named + b"".join(_field(5, attribute) for attribute in whole)
 
 
 def _value(name: str, kind: int, shape: Sequence[int | str]) -> bytes:
@@ -119,4 +125,5 @@ def _value(name: str, kind: int, shape: Sequence[int | str]) -> bytes:
 
 def _weight(name: str, array: np.ndarray) -> bytes:
     dims = b"".join(_field(1, side) for side in array.shape)
-    return dims + _field(2, FLOAT) + _field(8, name) + _field(9, array.astype(np.float32).tobytes())
+    kind, dtype = (INT64, np.int64) if array.dtype.kind == "i" else (FLOAT, np.float32)
+    return dims + _field(2, kind) + _field(8, name) + _field(9, array.astype(dtype).tobytes())

@@ -5,7 +5,7 @@ import pytest
 
 from edge_agent.backends import onnx
 from edge_agent.errors import ModelError
-from tests.backends.models import FLOAT, INT64, STRING, write_onnx
+from tests.backends.models import BOOL, FLOAT, INT64, STRING, write_onnx
 from tests.fixtures import REPO
 
 pytest.importorskip("onnxruntime", reason=onnx._MISSING)
@@ -36,6 +36,35 @@ def test_a_batch_that_is_not_fixed_is_one(tmp_path):
 def test_an_input_without_a_fixed_size_is_refused(tmp_path):
     with pytest.raises(ModelError, match="fixed size, for example imgsz=640 and dynamic=False"):
         opened(relu(tmp_path / "m.onnx", ["batch", 3, "height", "width"]))
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [(INT64, np.int64), (BOOL, np.bool_), (FLOAT, np.float32)])
+@pytest.mark.parametrize("shape", [[1, 2], []], ids=["row", "scalar"])
+def test_inputs_of_other_types_and_numbers_by_themselves_are_read_and_kept(tmp_path, kind, dtype, shape):
+    nodes = [("Relu", ["x"], "y"), ("Identity", ["also"], "same")]
+    inputs, outputs = {"x": (FLOAT, [1, 4]), "also": (kind, shape)}, {"y": (FLOAT, [1, 4]), "same": (kind, shape)}
+    backend = opened(write_onnx(tmp_path / "m.onnx", nodes, inputs, outputs))
+    also = backend.inputs[1]
+    assert (also.spec.shape, also.spec.dtype) == (tuple(shape), dtype)
+    also.array[...] = 1
+    for value in (3, 5):
+        backend.inputs[0].array.fill(value)
+        y, same = backend.infer()
+        assert (y == value).all()
+        assert (same == 1).all()
+        assert (same.shape, same.dtype) == (tuple(shape), dtype)
+
+
+@pytest.mark.parametrize("size", [["batch", 2, 64], [1, 2, 64]], ids=["free", "fixed"])
+def test_a_model_with_a_state_that_cannot_be_opened_is_refused_for_its_state(tmp_path, size):
+    """Speech models, for example: no size is fixed, or they cannot be run on zeros."""
+    nodes = [("Reshape", ["x", "sr"], "y"), ("Identity", ["state"], "stateN")]
+    inputs = {"x": (FLOAT, [1, 4]), "state": (FLOAT, ["batch", "width", 64] if "batch" in size else size)}
+    inputs |= {"sr": (INT64, [1])}
+    outputs = {"y": (FLOAT, ["n"]), "stateN": (FLOAT, ["batch", "width", 64])}
+    path = write_onnx(tmp_path / "m.onnx", nodes, inputs, outputs)
+    with pytest.raises(ModelError, match=r"m.onnx: it carries a state .* stateN wants to be the input state"):
+        opened(path)
 
 
 def test_an_output_that_varies_in_size_is_fetched_after_each_run(tmp_path):

@@ -51,6 +51,18 @@ def test_an_output_that_varies_in_size_is_fetched_after_each_run(tmp_path, in_pl
         assert backend.infer()[0].tolist() == [[0, column] for column in range(count)]
 
 
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_second_input_is_read_and_kept_from_run_to_run(tmp_path, in_place):
+    path = write_tflite(tmp_path / "m.tflite", "MAXIMUM", (1, 4, 4, 3), second=True, repeat=3)
+    backend = opened(path, in_place=in_place)
+    picture, level = backend.inputs
+    assert level.spec.name == "s"
+    level.array.fill(4)
+    for value in (3, 5, 2):
+        picture.array.fill(value)
+        assert (backend.infer()[0] == max(value, 4)).all()
+
+
 def test_views_outlive_the_engine(model):
     backend = opened(model)
     backend.inputs[0].array.fill(2)

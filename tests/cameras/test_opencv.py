@@ -6,14 +6,13 @@ import tempfile
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from edge_agent.cameras.opencv import Config, create, verify
 from edge_agent.cameras.opencv.device import device_trouble
-from edge_agent.cameras.opencv.library import as_bgr
+from edge_agent.cameras.opencv.pixels import as_bgr
 from edge_agent.errors import CameraLostError, ConfigError, FrameTimeoutError
 from tests.cameras.media import served, write_video
 
@@ -33,27 +32,15 @@ def test_the_form_of_a_source_says_what_it_is(source, path, medium):
     assert (config.path, config.medium) == (path, medium)
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "rtsp://operator:s3cret@10.0.0.5:554/main",
-        "rtsp://operator:s3cret/with/slashes@10.0.0.5:554/main",
-        "rtsp://operator:s3cret@@10.0.0.5:554/main",
-        "rtsp://10.0.0.5:554/main?user=operator&password=s3cret",
-        "rtsp://10.0.0.5:554/user=operator_password=s3cret_channel=1",
-    ],
-)
-def test_a_password_never_shows(url):
-    config = Config(source=url)
-    assert config.label == "rtsp://10.0.0.5:554"
-    assert "s3cret" not in repr(config) + str(config)
-
-
-def test_a_stream_that_refuses_is_lost_without_a_word_of_its_password(capfd):
+def test_a_stream_that_refuses_is_lost_without_a_word_of_its_password(tmp_path, capfd):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    with pytest.raises(CameraLostError, match=f"rtsp://127.0.0.1:{port} cannot be opened") as caught:
-        create(Config(source=f"rtsp://operator:s3cret@127.0.0.1:{port}/main"))
+    secret = tmp_path / "password"
+    secret.touch(0o600)
+    secret.write_text("s3cret")
+    sentence = f"rtsp://127.0.0.1:{port} cannot be opened: nobody listens at port {port}"
+    with pytest.raises(CameraLostError, match=sentence) as caught:
+        create(Config(source=f"rtsp://127.0.0.1:{port}/main", username="operator", password_file=secret))
     out, err = capfd.readouterr()
     assert "s3cret" not in f"{caught.value!r}{out}{err}"
 
@@ -158,8 +145,3 @@ def test_verify_finds_a_missing_file_and_leaves_devices_alone(tmp_path):
 def test_importing_the_module_does_not_import_opencv():
     code = "import sys, edge_agent.cameras.opencv, edge_agent.cameras.replay; sys.exit('cv2' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_opencv_waits_for_v4l2_devices_only():
-    """`_wait` is for devices; this pins the call it relies on."""
-    assert callable(cv2.VideoCapture.waitAny)

@@ -8,7 +8,16 @@ from tests.fixtures import REPO
 
 EXAMPLES = sorted((REPO / "examples").glob("*.toml"))
 RUNNABLE = [path for path in EXAMPLES if load(path).config.model.path.is_file()]
-WANTED = {"photos", "usb-camera-line", "rtsp", "two-cameras", "tls-broker", "stdout"}
+WANTED = {
+    "photos",
+    "usb-camera-line",
+    "rtsp",
+    "csi-jetson",
+    "two-cameras",
+    "tls-broker",
+    "stdout",
+    "raspberry-pi-camera",
+}
 
 
 def _name(path):

@@ -25,6 +25,7 @@ LIVE = {
     "validity": ("[mqtt]", "[verdict]\nvalid_ms = 700\n[mqtt]"),
     "a rule's threshold": ('reject = ["crack"]', 'reject = ["crack"]\n  min_score = 0.9'),
     "a rule's labels": ('reject = ["crack"]', 'reject = ["crack", "dent"]'),
+    "camera health": ("  [[cameras.rules]]", "  [cameras.health]\n  dark_below = 5\n  [[cameras.rules]]"),
     "a rule more": (
         "  [[cameras.rules]]",
         '  [[cameras.rules]]\n  kind = "presence"\n  require = ["cap"]\n  [[cameras.rules]]',

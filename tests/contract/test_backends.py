@@ -10,7 +10,7 @@ from edge_agent import plugins
 from edge_agent.backends import onnx, recorded, tflite
 from edge_agent.core.datatypes import TensorSpec
 from edge_agent.errors import ModelError
-from tests.backends.models import FLOAT, INT64, write_onnx, write_tflite
+from tests.backends.models import BOOL, FLOAT, INT64, write_onnx, write_tflite
 from tests.fixtures import REPO, SHARED, needs_shared
 
 MODULES = {".tflite": tflite, ".onnx": onnx, ".npz": recorded}
@@ -33,6 +33,10 @@ def varying_tflite(folder):
     return write_tflite(folder / "varying.tflite", "WHERE", (1, 4), output=("INT64", (1, 2)))
 
 
+def two_inputs_tflite(folder):
+    return write_tflite(folder / "two.tflite", "MAXIMUM", (1, 4, 4, 3), second=True)
+
+
 def long_tflite(folder):
     return write_tflite(folder / "long.tflite", "BATCH_MATMUL", (SIDE, SIDE), repeat=LONG)
 
@@ -45,6 +49,14 @@ def static_onnx(folder):
 def varying_onnx(folder):
     nodes = [("NonZero", ["x"], "y")]
     return write_onnx(folder / "varying.onnx", nodes, {"x": (FLOAT, [1, 4])}, {"y": (INT64, [2, "found"])})
+
+
+def many_inputs_onnx(folder):
+    """Besides the picture what such models want: a size, a flag, a number."""
+    nodes = [("Relu", ["x"], "y"), ("Identity", ["size"], "a"), ("Not", ["flag"], "b"), ("Identity", ["level"], "c")]
+    inputs = {"x": (FLOAT, [1, 3, 4, 4]), "size": (INT64, ["N", 2]), "flag": (BOOL, [1]), "level": (FLOAT, [])}
+    outputs = {"y": (FLOAT, [1, 3, 4, 4]), "a": (INT64, ["N", 2]), "b": (BOOL, [1]), "c": (FLOAT, [])}
+    return write_onnx(folder / "many.onnx", nodes, inputs, outputs)
 
 
 def long_onnx(folder):
@@ -65,7 +77,9 @@ def long_recording(folder):
     return recording(folder, latency_ms=60)
 
 
-MADE = [static_tflite, varying_tflite, static_onnx, varying_onnx, recording]
+MADE = [
+    static_tflite, varying_tflite, two_inputs_tflite, static_onnx, varying_onnx, many_inputs_onnx, recording,
+]  # fmt: skip
 LONG_MADE = [long_tflite, long_onnx, long_recording]
 
 

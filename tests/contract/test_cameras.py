@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from edge_agent import plugins
-from edge_agent.cameras import opencv, replay
+from edge_agent.cameras import opencv, picamera2, replay
 from edge_agent.errors import CameraLostError, EndOfStreamError, FrameTimeoutError
+from edge_agent.runtime.view import View, ViewedCamera
 from tests.cameras.media import HEIGHT, WIDTH, served, write_pictures, write_video
+from tests.cameras.picamera2s import standing_in
 
 COUNT = 6
 FOREVER_S = 50.0
@@ -37,12 +39,28 @@ def opencv_stream(url):
     return opencv.create(opencv.Config(source=url, timeout_s=0.3))
 
 
-@pytest.fixture(params=["replay folder", "replay video", "opencv file", "opencv stream"])
+@pytest.fixture
+def pi_camera():
+    with standing_in() as library:
+        library.RIG.frames_left = COUNT
+        yield picamera2.create(picamera2.Config(width=WIDTH, height=HEIGHT))
+
+
+def viewed(tmp_path):
+    """Turned upside down twice."""
+    return ViewedCamera(ViewedCamera(replay_folder(tmp_path), View(180)), View(180, ((0.0, 0.0), (1.0, 1.0))))
+
+
+@pytest.fixture(params=["replay folder", "replay video", "opencv file", "opencv stream", "picamera2", "viewed"])
 def camera(request, tmp_path):
     """A camera with COUNT frames to give."""
     name = request.param
     if name == "opencv stream":
         made = opencv_stream(request.getfixturevalue("stream_url"))
+    elif name == "picamera2":
+        made = request.getfixturevalue("pi_camera")
+    elif name == "viewed":
+        made = viewed(tmp_path)
     else:
         made = {"replay folder": replay_folder, "replay video": replay_video, "opencv file": opencv_file}[name](
             tmp_path
@@ -59,12 +77,14 @@ def looping(request, tmp_path):
     made.close()
 
 
-@pytest.fixture(params=["replay folder", "replay video", "opencv stream"])
+@pytest.fixture(params=["replay folder", "replay video", "opencv stream", "picamera2"])
 def stalled(request, tmp_path):
     """A camera that has given what it has for now, and is silent."""
     slow = {"fps": 1 / FOREVER_S, "timeout_s": 60}
     if request.param == "opencv stream":
         made, given = opencv_stream(request.getfixturevalue("stream_url")), COUNT
+    elif request.param == "picamera2":
+        made, given = request.getfixturevalue("pi_camera"), COUNT
     else:
         make = {"replay folder": replay_folder, "replay video": replay_video}[request.param]
         made, given = make(tmp_path, **slow), 1
@@ -75,7 +95,7 @@ def stalled(request, tmp_path):
 
 
 def test_every_kind_of_camera_is_under_this_contract():
-    assert set(plugins.kinds("cameras")) == {"opencv", "replay"}
+    assert set(plugins.kinds("cameras")) == {"opencv", "picamera2", "replay"}
 
 
 def test_seq_and_time_rise(camera):

@@ -1,16 +1,55 @@
 """What every decoder promises, on every kind there is. A new kind adds its sample."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pydantic import BaseModel, ValidationError
 
 from edge_agent import plugins
-from edge_agent.core.datatypes import Detections, InputFormat, Thresholds
+from edge_agent.core.datatypes import Detections, InputFormat, TensorSpec, Thresholds
 from edge_agent.core.letterbox import Letterbox
 from tests.decoders import made
-from tests.decoders.made import CELLS, spec
+from tests.decoders.made import CELLS, EXPORT, spec
 
 SAMPLES = {
+    "classifier": [
+        (
+            {"input": "zero_to_one"},
+            spec((1, 3), names=("image", "probs")),
+            [np.array([[0.1, 0.7, 0.2]], np.float32)],
+        ),
+        (
+            {"top": 2},
+            spec((1, 3), metadata=EXPORT | {"task": "classify"}),
+            [np.array([[0.1, 0.5, 0.4]], np.float32)],
+        ),
+    ],
+    "detr": [
+        ({}, spec((1, 300, 6), metadata=EXPORT | {"head": "RTDETRDecoder"}), made.detr_rows()),
+        ({}, spec((1, 300, 7), metadata=EXPORT | {"description": "rtdetr-l"}), made.detr_classes()),
+        ({}, made.several({"labels": (1, 300), "boxes": (1, 300, 4), "scores": (1, 300)}), made.detr_chosen()),
+        ({}, made.several({"dets": (1, 300, 4), "labels": (1, 300, 4)}), made.detr_logits(4)),
+        ({}, made.several({"logits": (1, 300, 3), "pred_boxes": (1, 300, 4)}), made.detr_logits(3)[::-1]),
+    ],
+    "ssd": [
+        (
+            {},
+            replace(
+                made.several({"a": (1, 3), "b": (1, 3, 4), "c": (1,), "d": (1, 3)}),
+                inputs=(TensorSpec("image", (1, made.WH[1], made.WH[0], 3), np.dtype(np.uint8)),),
+            ),
+            [
+                np.array(rows, np.float32)
+                for rows in (
+                    [[0.9, 0.5, 0.1]],
+                    [[[-0.1, 0.1, 0.5, 0.4], [0.2, 0.2, 0.6, 1.1], [0, 0, 1, 1]]],
+                    [3],
+                    [[2, 0, 1]],
+                )
+            ],
+        )
+    ],
     "yolo": [
         (
             {"head": "dense", "boxes": "pixels", "layout": "channels_first"},
@@ -22,6 +61,17 @@ SAMPLES = {
             spec((1, 300, 6)),
             [np.tile(np.array([10, 30, 50, 60, 0.9, 1], np.float32), (1, 300, 1))],
         ),
+        *(
+            ({}, made.of_task(task, metadata=made.export_for(task)), made.task_outputs(task))
+            for task in ("segment", "pose", "obb")
+        ),
+    ],
+    "yolov5": [
+        (
+            {},
+            spec((1, 3 * CELLS, 8), metadata={"stride": 32, "names": dict(enumerate(made.LABELS))}),
+            [made.yolov5_rows(fractions=False)[None]],
+        )
     ],
     "yolox": [
         (
@@ -129,7 +179,9 @@ def test_nothing_in_the_outputs_gives_no_detections(sample):
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
 def test_outputs_of_broken_numbers_alone_give_no_detections(sample, broken):
     decoder, outputs, letterbox = sample
-    assert len(decoder([np.full_like(output, broken) for output in outputs], letterbox)) == 0
+    floats = (output.dtype.kind == "f" for output in outputs)
+    damaged = [np.full_like(out, broken) if real else out for out, real in zip(outputs, floats, strict=True)]
+    assert len(decoder(damaged, letterbox)) == 0
 
 
 def test_the_check_after_the_warm_up_run_accepts_outputs_as_configured(sample):

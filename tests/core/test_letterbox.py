@@ -35,6 +35,32 @@ def test_a_box_comes_back_from_the_frame_to_half_a_pixel(data, letterbox):
     assert np.abs(letterbox.to_model(letterbox.to_frame(boxes)) - boxes).max() < 0.5
 
 
+@given(st.tuples(sides, sides), st.tuples(model_sides, model_sides))
+def test_a_centre_crop_cuts_as_much_on_both_sides_and_fills_the_input(frame, model):
+    letterbox = Letterbox.fit(frame, model, "centre_crop")
+    right = letterbox.frame_w - letterbox.crop_w - letterbox.crop_left
+    below = letterbox.frame_h - letterbox.crop_h - letterbox.crop_top
+    assert right - letterbox.crop_left in (0, 1)
+    assert below - letterbox.crop_top in (0, 1)
+    assert (letterbox.inner_w, letterbox.inner_h, letterbox.pad_left, letterbox.pad_top) == (*model, 0, 0)
+    assert letterbox.crop_w == letterbox.frame_w or letterbox.crop_h == letterbox.frame_h
+
+
+@given(st.data(), st.tuples(sides, sides), st.tuples(model_sides, model_sides))
+def test_a_box_of_a_centre_crop_comes_back_from_the_frame_to_half_a_pixel(data, frame, model):
+    letterbox = Letterbox.fit(frame, model, "centre_crop")
+    boxes = data.draw(boxes_in(*model))
+    assert np.abs(letterbox.to_model(letterbox.to_frame(boxes)) - boxes).max() < 0.5
+
+
+@given(st.tuples(sides, sides), st.tuples(model_sides, model_sides))
+def test_the_corners_of_a_centre_crop_are_those_of_the_input(frame, model):
+    letterbox = Letterbox.fit(frame, model, "centre_crop")
+    left, top = letterbox.crop_left, letterbox.crop_top
+    crop = np.array([[left, top, left + letterbox.crop_w, top + letterbox.crop_h]], np.float32)
+    np.testing.assert_allclose(letterbox.to_frame(np.array([[0, 0, *model]], np.float32)), crop, atol=0.01)
+
+
 @given(letterboxes())
 def test_the_whole_frame_lies_inside_the_model_input_where_the_padding_says(letterbox):
     frame = np.array([[0, 0, letterbox.frame_w, letterbox.frame_h]], np.float32)
@@ -77,7 +103,18 @@ def test_a_720p_frame_in_a_square_input_is_where_each_convention_puts_it(fit, in
     assert (letterbox.pad_left, letterbox.pad_top) == pad
 
 
+def test_a_720p_frame_loses_its_sides_in_a_centre_crop():
+    letterbox = Letterbox.fit((1280, 720), (224, 224), "centre_crop")
+    assert (letterbox.crop_left, letterbox.crop_top, letterbox.crop_w, letterbox.crop_h) == (280, 0, 720, 720)
+    assert letterbox.to_frame(np.array([[0, 0, 224, 112]], np.float32)).tolist() == [[280, 0, 1000, 360]]
+
+
 def test_boxes_outside_the_frame_are_cut_to_it():
     letterbox = Letterbox.fit((1280, 720), (640, 640))
     boxes = np.array([[-50, 0, 9999, 640]], np.float32)
     assert letterbox.to_frame(boxes).tolist() == [[0, 0, 1280, 720]]
+
+
+def test_fractions_of_the_model_input_become_its_pixels():
+    letterbox = Letterbox.fit((1280, 720), (640, 384))
+    assert (np.float32([0.5, 0.25, 1, 1]) * letterbox.model_whwh).tolist() == [320, 96, 640, 384]

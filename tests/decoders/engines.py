@@ -22,13 +22,13 @@ FIXTURES = SHARED / "fixtures"
 def model_of(name: str, *, with_labels: bool = True) -> ModelSpec:
     path = FIXTURES / "models" / name
     engine = _engine(name)
-    labels = path.with_suffix(".txt")
+    labels = next((file for file in map(path.with_suffix, (".txt", ".pbtxt")) if file.exists()), None)
     return bare.describe(
         bare.identify(path),
         engine.metadata,
         engine.inputs,
         engine.outputs,
-        labels if with_labels and labels.exists() else None,
+        labels if with_labels else None,
     )
 
 
@@ -43,9 +43,9 @@ def run(name: str, picture: str, wanted: InputFormat):
     inside = canvas[letterbox.pad_top :, letterbox.pad_left :][: letterbox.inner_h, : letterbox.inner_w]
     inside[:] = cv2.resize(image, (letterbox.inner_w, letterbox.inner_h), interpolation=cv2.INTER_LINEAR)
     # by a table made in double precision: a last bit more or less moves the scores of models quantised at run time
-    tensor = (np.arange(256) * wanted.scale).astype(np.float32)[
-        canvas if wanted.channels == "bgr" else canvas[..., ::-1]
-    ]
+    table = (np.arange(256)[:, None] * wanted.scale - wanted.mean) / wanted.std
+    pixels = canvas if wanted.channels == "bgr" else canvas[..., ::-1]
+    tensor = np.stack([table[pixels[..., i], i] for i in range(3)], axis=-1).astype(np.float32)
     if spec.quant:
         info = np.iinfo(spec.dtype)
         tensor = np.clip(np.rint(tensor / spec.quant.scale + spec.quant.zero_point), info.min, info.max)

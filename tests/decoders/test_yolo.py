@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -6,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edge_agent.core.datatypes import Certainty, Quantisation, Thresholds
+from edge_agent.core.boxes import iou
+from edge_agent.core.datatypes import Certainty, Quantisation, TensorSpec, Thresholds
 from edge_agent.core.letterbox import Letterbox
 from edge_agent.decoders.yolo import Config, create, recognise
 from edge_agent.errors import ModelError
@@ -14,7 +16,7 @@ from tests.core.test_boxes import plain_nms
 from tests.decoders import made
 from tests.decoders.engines import model_of, run
 from tests.decoders.expectations import assert_as_expected, pictures
-from tests.decoders.made import CELLS, EXPORT, LETTERBOX, QUANT, spec
+from tests.decoders.made import CELLS, EXPORT, LABELS, LETTERBOX, QUANT, spec
 from tests.fixtures import needs_shared
 
 EXPECTED = "yolo_expected.json"
@@ -125,6 +127,23 @@ def test_detections_are_limited_to_the_best():
     assert decoder(outputs, LETTERBOX).classes.tolist() == [0]
 
 
+@given(st.data(), st.sampled_from(list(made.EXTRA)), st.sampled_from(["dense", "end2end"]))
+def test_no_numbers_whatever_give_a_broken_detection_for_any_task(data, task, head):
+    model = made.of_task(task, head=head, metadata=made.export_for(task))
+    decoder = create(Config(head=head), model, Thresholds(conf=data.draw(st.sampled_from([0.0, 0.25]))))
+    outputs = [
+        data.draw(hnp.arrays(np.float32, output.shape)) if len(output.shape) == 3 else np.ones(output.shape)
+        for output in model.outputs
+    ]
+    frame = data.draw(st.tuples(st.integers(1, 2000), st.integers(1, 2000)))
+    found = decoder(outputs, Letterbox.fit(frame, made.WH))
+    assert np.isfinite(found.boxes).all()
+    assert ((found.boxes >= 0) & (found.boxes <= (*frame, *frame))).all()
+    assert (found.boxes[:, 2:] > found.boxes[:, :2]).all()
+    assert ((found.scores >= 0) & (found.scores <= 1)).all()
+    assert ((found.classes >= 0) & (found.classes < 3)).all()
+
+
 @given(st.data(), st.sampled_from([*LAYOUTS, "end2end"]), st.sampled_from([np.float32, np.float16, np.int8, np.uint8]))
 def test_no_numbers_whatever_give_a_broken_detection(data, layout, dtype):
     dtype = np.float32 if layout == "end2end" else dtype
@@ -228,17 +247,149 @@ def test_the_number_of_labels_tells_yolo_from_yolox():
         spec((1, CELLS, 8), names=("images", "output"), labels=()),
         spec((1, 2125, 112), wh=(320, 320), labels=(), names=("data", "output")),
         spec((1, 1000), labels=()),
+        spec((1, 3), metadata=EXPORT | {"task": "classify"}),
     ],
-    ids=["rtdetr by head", "rtdetr by description", "yolov5", "yolov5 of one class", "yolox", "nanodet", "classifier"],
+    ids=[
+        "rtdetr by head",
+        "rtdetr by description",
+        "yolov5",
+        "yolov5 of one class",
+        "yolox",
+        "nanodet",
+        "classifier",
+        "classify",
+    ],
 )
 def test_other_families_are_left_to_others(other):
     assert recognise(other) is None
 
 
-@pytest.mark.parametrize("task", ["segment", "pose", "obb", "classify"])
-def test_other_tasks_are_refused_in_words(task):
-    with pytest.raises(ModelError, match=f"caps: this is a YOLO model for the task '{task}'; only 'detect'"):
+@pytest.mark.parametrize("task", ["semantic", "depth"])
+def test_tasks_without_boxes_are_refused_in_words(task):
+    with pytest.raises(ModelError, match=f"caps: this is a YOLO model for the task '{task}', which finds no boxes"):
         recognise(spec((1, 116, CELLS), metadata=EXPORT | {"task": task}))
+
+
+@pytest.mark.parametrize("task", ["segment", "pose", "obb"])
+def test_the_tasks_columns_are_recognised_by_metadata(task):
+    recognition = recognise(made.of_task(task, metadata=made.export_for(task)))
+    wanted = {"head": "dense", "boxes": "pixels", "layout": "channels_first", "task": task}
+    assert recognition.certainty is Certainty.METADATA
+    assert recognition.settings == wanted | ({"keypoints": (2, 3)} if task == "pose" else {})
+
+
+@pytest.mark.parametrize(("task", "dtype"), list(product(made.EXTRA, (np.float32, np.float16, np.int8, np.uint8))))
+def test_what_a_task_adds_counts_neither_as_a_class_nor_as_a_score(task, dtype):
+    quant = QUANT.get(np.dtype(dtype))
+    model = made.of_task(task, dtype, metadata=made.export_for(task), quant=quant)
+    outputs = made.task_outputs(task, dtype, fractions=quant is not None, quant=quant)
+    decoder = create(Config(boxes="normalised" if quant else "pixels"), model, CONF)
+    wanted = made.turned(LETTERBOX) if task == "obb" else made.wanted(LETTERBOX)
+    step = quant.scale if quant else 0
+    half = dtype == np.float16
+    box_px = 2 * 160 * step + (0.4 if half else 0.01)
+    made.assert_alike(decoder(outputs, LETTERBOX), wanted, box_px, step + (1e-3 if half else 1e-6))
+    decoder.check(outputs)
+
+
+@pytest.mark.parametrize("task", made.EXTRA)
+def test_a_tasks_columns_may_stand_in_rows(task):
+    model = replace(
+        made.of_task(task, metadata=made.export_for(task)),
+        outputs=spec((1, CELLS, 7 + made.EXTRA[task])).outputs,
+    )
+    decoder = recognised(model)
+    wanted = made.turned(LETTERBOX) if task == "obb" else made.wanted(LETTERBOX)
+    made.assert_alike(decoder([made.task_rows(task)[None]], LETTERBOX), wanted)
+
+
+def test_prototypes_may_come_first():
+    model = made.of_task("segment", reverse=True, metadata=made.export_for("segment"))
+    decoder = recognised(model)
+    outputs = made.task_outputs("segment", reverse=True)
+    made.assert_alike(decoder(outputs, LETTERBOX), made.wanted(LETTERBOX))
+    decoder.check(outputs)
+
+
+@pytest.mark.parametrize("boxes", ["pixels", "normalised"])
+def test_a_box_in_fractions_is_turned_in_pixels(boxes):
+    outputs = made.task_outputs("obb", fractions=boxes == "normalised")
+    decoder = create(Config(task="obb", boxes=boxes), made.of_task("obb"), CONF)
+    made.assert_alike(decoder(outputs, LETTERBOX), made.turned(LETTERBOX))
+
+
+def test_slanted_boxes_side_by_side_both_stay_though_the_rectangles_around_them_overlap():
+    rows = made.task_rows("obb")
+    rows[:, 4:7] = 0
+    rows[[7, 8], 4] = (0.9, 0.8)
+    rows[7] = (70, 48, 60, 8, 0.9, 0, 0, np.pi / 4)
+    rows[8] = (81, 37, 60, 8, 0.8, 0, 0, np.pi / 4)
+    decoder = create(Config(task="obb"), made.of_task("obb"), Thresholds(iou=0.3))
+    found = decoder(made.stored(rows, np.float32, channels_first=True), LETTERBOX)
+    assert len(found) == 2
+    assert iou(found.boxes[:1], found.boxes[1:])[0, 0] > 0.3
+
+
+@pytest.mark.parametrize("task", made.EXTRA)
+@pytest.mark.parametrize("boxes", ["pixels", "normalised"])
+def test_end_to_end_rows_of_every_task_become_the_same_detections(task, boxes):
+    wanted = made.wanted(LETTERBOX)
+    rows = np.zeros((300, 6 + made.EXTRA[task]), np.float32)
+    for row, (_, (x, y, w, h), number, score) in zip(rows, [made.OBJECTS[i] for i in (0, 2, 3)], strict=False):
+        corners = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
+        row[:6] = (*((x, y, w, h) if task == "obb" else corners), score, number)
+        row[6:] = made.ANGLE if task == "obb" else 0.97
+    rows[:, :4] /= (160, 96, 160, 96) if boxes == "normalised" else 1
+    model = made.of_task(task, head="end2end", metadata=made.export_for(task) | {"end2end": True})
+    settings = recognise(model).settings
+    assert settings["head"] == "end2end"
+    decoder = create(Config(**settings | {"boxes": boxes}), model, CONF)
+    outputs = [rows[None] if len(output.shape) == 3 else np.ones(output.shape) for output in model.outputs]
+    made.assert_alike(decoder(outputs, LETTERBOX), made.turned(LETTERBOX) if task == "obb" else wanted)
+    decoder.check(outputs)
+
+
+def test_without_metadata_two_outputs_are_refused_with_the_words_to_write():
+    with pytest.raises(ModelError, match=r'may be those of YOLO for segmentation; write\n(.|\n)*task = "segment"'):
+        recognise(made.of_task("segment"))
+    with pytest.raises(ModelError, match=r'what it is for is not certain(.|\n)*task = "segment"     # or "detect"'):
+        create(Config(), made.of_task("segment"), CONF)
+    assert create(Config(task="segment"), made.of_task("segment"), CONF).labels == LABELS
+
+
+def test_without_metadata_more_columns_than_labels_are_refused_with_both_numbers():
+    with pytest.raises(ModelError, match=r'of the 3 labels, and 6 more(.|\n)*task = "segment"     # or "pose"'):
+        recognise(made.of_task("pose"))
+    assert create(Config(task="pose", keypoints=(2, 3)), made.of_task("pose"), CONF).labels == LABELS
+
+
+def test_without_metadata_or_labels_the_warm_up_run_exposes_columns_that_are_no_classes():
+    model = made.of_task("pose", labels=())
+    rows = made.task_rows("pose")
+    rows[:, 7:] = 80
+    outputs = made.stored(rows, np.float32, channels_first=True)
+    with pytest.raises(ModelError, match=r'go from 0 to 80, so not all(.|\n)*task = "segment"     # or "pose"'):
+        recognised(model).check(outputs)
+    create(Config(task="pose", keypoints=(3, 2)), model, CONF).check(outputs)
+
+
+@pytest.mark.parametrize("shape", [None, [17], [17, 4], [0, 3], ["2", 3], 6])
+def test_a_pose_model_that_does_not_say_its_keypoints_is_refused(shape):
+    with pytest.raises(ModelError, match=r"how many keypoints it has(.|\n)*keypoints = \[17, 3\]"):
+        recognise(made.of_task("pose", metadata=EXPORT | {"task": "pose", "kpt_shape": shape}))
+
+
+def test_keypoints_that_leave_no_class_are_refused():
+    with pytest.raises(ModelError, match="13 columns are too few for the task pose"):
+        create(Config(task="pose", keypoints=(17, 3)), made.of_task("pose"), CONF)
+
+
+@pytest.mark.parametrize("planar", [True, False])
+def test_a_model_with_one_channel_gets_a_grey_picture(planar):
+    image = TensorSpec("images", (1, 1, 96, 160) if planar else (1, 96, 160, 1), np.dtype(np.float32))
+    model = replace(spec(LAYOUTS["channels_first"], metadata=EXPORT | {"channels": 1}), inputs=(image,))
+    decoder = create(Config(**recognise(model).settings), model, CONF)
+    assert decoder.input_format.channels == "grey"
 
 
 @pytest.mark.parametrize(
@@ -294,5 +445,21 @@ def test_the_warm_up_run_exposes_a_wrong_unit(said, seen):
         decoder.check(outputs)
 
 
+def test_the_warm_up_run_of_an_end_to_end_head_exposes_missing_labels():
+    rows = np.tile(np.array([10, 30, 50, 60, 0.1, 3], np.float32), (1, 300, 1))
+    with pytest.raises(ModelError, match="gave the class 3, counted from 0, but there are only 3 labels"):
+        create(Config(), spec((1, 300, 6)), CONF).check([rows])
+
+
 def test_an_end_to_end_head_that_found_nothing_tells_nothing_of_its_unit():
     create(Config(), spec((1, 300, 6)), CONF).check([np.zeros((1, 300, 6), np.float32)])
+
+
+@needs_shared
+@pytest.mark.parametrize("boxes", ["pixels", "normalised"])
+def test_the_warm_up_run_exposes_a_yolox_that_was_taken_for_yolo(boxes):
+    name = "yolox_nano_416_coco.onnx"
+    decoder = create(Config(boxes=boxes), model_of(name, with_labels=False), CONF)
+    outputs, _ = run(name, "bus.jpg", decoder.input_format)
+    with pytest.raises(ModelError, match="neither normalised nor pixels"):
+        decoder.check(outputs)

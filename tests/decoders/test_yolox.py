@@ -141,3 +141,11 @@ def test_the_warm_up_run_exposes_the_wrong_coding(decoded):
     outputs = [made.yolox_rows(decoded=decoded)[None]]
     with pytest.raises(ModelError, match=f'kind = "yolox"\ndecoded = {str(decoded).lower()}'):
         decoder.check(outputs)
+
+
+def test_the_warm_up_run_exposes_yolov6_which_wants_another_picture():
+    rows = made.yolox_rows(decoded=True)
+    rows[:, 4] = 1
+    decoder = create(Config(decoded=True), spec(LAYOUTS["anchors_first"], names=("images", "outputs")), CONF)
+    with pytest.raises(ModelError, match="an objectness of 1, as YOLOv6 has it"):
+        decoder.check([rows[None]])

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from edge_agent.core.datatypes import TensorSpec
 from edge_agent.errors import ModelError
-from edge_agent.models.bare import FORMATS, ModelFile, describe, identify, labels_of, normalise, read_labels
-from tests.fixtures import SHARED, needs_shared
+from edge_agent.models.bare import FORMATS, ModelFile, describe, identify, labels_of, normalise
 
 
 @pytest.mark.parametrize(("suffix", "form"), FORMATS.items())
@@ -45,50 +44,6 @@ def test_a_pytorch_file_is_refused_with_how_to_export_it(tmp_path):
     (tmp_path / "best.pt").write_bytes(b"x")
     with pytest.raises(ModelError, match=r"must end in \.tflite, .*yolo export"):
         identify(tmp_path / "best.pt")
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"cap\ncrack\n", b"cap\r\ncrack\r\n", b"\xef\xbb\xbfcap\ncrack", b" cap \ncrack\n\n  \n", b"cap\rcrack"],
-    ids=["lines", "CRLF", "BOM", "blank lines at the end", "CR"],
-)
-def test_labels_are_one_per_line_however_the_lines_end(tmp_path, content):
-    (tmp_path / "labels.txt").write_bytes(content)
-    assert read_labels(tmp_path / "labels.txt") == ("cap", "crack")
-
-
-def test_labels_may_be_in_any_language(tmp_path):
-    (tmp_path / "labels.txt").write_text("tapón\n瓶\n", encoding="utf-8")
-    assert read_labels(tmp_path / "labels.txt") == ("tapón", "瓶")
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (b"cap\n\ncrack\n", r"labels.txt, line 2: is empty, so class 1 has no name"),
-        (b"cap\ntap\xf3n\n", r"labels.txt, line 2: is not UTF-8 text"),
-        ("cap\n".encode("utf-16"), r"labels.txt, line 1: is not UTF-8 text"),
-        (b"cap\ncr\x00ack\n", r"labels.txt, line 2: .* cannot be printed"),
-        (b"\n\n", "there are no labels in it"),
-        (b"", "there are no labels in it"),
-    ],
-    ids=["gap", "latin-1", "utf-16", "NUL", "blank", "empty"],
-)
-def test_a_labels_file_that_cannot_be_used_is_refused_with_file_and_line(tmp_path, content, says):
-    (tmp_path / "labels.txt").write_bytes(content)
-    with pytest.raises(ModelError, match=says):
-        read_labels(tmp_path / "labels.txt")
-
-
-def test_a_missing_labels_file_is_refused(tmp_path):
-    with pytest.raises(ModelError, match="the labels cannot be read: No such file"):
-        read_labels(tmp_path / "labels.txt")
-
-
-@needs_shared
-def test_the_labels_of_the_real_model_have_no_carriage_returns():
-    labels = read_labels(SHARED / "fixtures" / "models" / "yolox_nano_416_coco.txt")
-    assert (len(labels), labels[0], labels[79]) == (80, "person", "toothbrush")
 
 
 def test_metadata_of_texts_becomes_plain_values():
@@ -140,6 +95,15 @@ def test_deeply_nested_metadata_stays_text():
 )
 def test_names_in_metadata_become_labels(names, labels):
     assert labels_of({"names": names}) == labels
+
+
+def test_labels_in_metadata_are_the_lines_of_a_labels_file():
+    assert labels_of({"labels": ["???", "cap", "crack"]}) == ("cap", "crack")
+    assert labels_of({"labels": ["0  cap", "1  crack"]}) == ("cap", "crack")
+
+
+def test_names_in_metadata_are_no_lines_with_ids():
+    assert labels_of({"names": ["0 cap", "1 crack"]}) == ("0 cap", "1 crack")
 
 
 @pytest.mark.parametrize("names", [{"cap": 0}, {-1: "cap"}, {10**9: "cap"}, "cap", 7])

@@ -226,6 +226,20 @@ def test_a_driver_that_hangs_shows_no_tick_and_does_not_stop(run):
     release.set()
 
 
+def test_a_camera_whose_driver_hangs_is_lost_until_it_comes_back(run):
+    release = threading.Event()
+
+    def hang():
+        release.wait(PATIENCE_S)
+        return FrameTimeoutError("at last")
+
+    capture, _ = run(opener(Scripted([0, hang, 1])), lossless=False, timeout_s=0.1)
+    wait_for(lambda: capture.condition == "open")
+    wait_for(lambda: (capture.condition, capture.reason) == ("lost", "its driver hangs"))
+    release.set()
+    wait_for(lambda: (capture.condition, capture.frames) == ("open", 2))
+
+
 def test_it_ticks_while_it_waits_for_room_in_a_lossless_mailbox(run):
     capture, _ = run(opener(Scripted([0, 1, 2])))
     wait_for(lambda: capture.frames == 2)
@@ -267,3 +281,46 @@ def test_opening_loss_and_return_are_logged_and_frames_are_not(run):
     assert [entry["event"] for entry in logs] == ["camera_open", "camera_lost", "camera_back"]
     assert all(entry["camera"] == "top" for entry in logs)
     assert logs[1]["reason"] == "cable"
+
+
+class Telling(Scripted):
+    """A camera that says what it gives."""
+
+    def __init__(self, script, given, refused=()):
+        super().__init__(script)
+        self.given, self.refused = given, dict(refused)
+
+    def read(self, timeout_s):
+        frame = super().read(timeout_s)
+        if frame.seq == 2:
+            self.given = self.given | {"clock": "arrival"}
+        return frame
+
+
+def test_what_a_camera_gives_and_refuses_is_logged_when_it_opens(run):
+    given = {"fps": 25, "clock": "driver"}
+    with capture_logs() as logs:
+        cameras = [Telling([0, 1, CameraLostError("cable")], given, {"fps": (30, 25)}), Telling([0], given)]
+        capture, room = run(opener(*cameras))
+        for _ in range(3):
+            room.take(PATIENCE_S)
+        assert capture.stop(PATIENCE_S)
+    assert [entry["event"] for entry in logs] == ["camera_setting_refused", "camera_open", "camera_lost", "camera_back"]
+    assert [logs[0][key] for key in ("camera", "key", "asked", "given")] == ["top", "fps", 30, 25]
+    assert logs[1]["given"] == logs[3]["given"] == capture.given == given
+
+
+def test_a_camera_that_gives_something_else_all_at_once_is_logged(run):
+    with capture_logs() as logs:
+        capture, room = run(opener(Telling([0, 1, 2, 3], {"clock": "driver"})))
+        for _ in range(4):
+            room.take(PATIENCE_S)
+        assert capture.stop(PATIENCE_S)
+    assert [entry["event"] for entry in logs] == ["camera_open", "camera_changed"]
+    assert logs[1]["given"] == capture.given == {"clock": "arrival"}
+
+
+def test_of_a_camera_that_says_nothing_nothing_is_given(run):
+    capture, room = run(opener(Scripted([0])))
+    room.take(PATIENCE_S)
+    assert capture.given == {}

@@ -3,11 +3,15 @@ import queue
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from edge_agent.core.datatypes import Frame
+from edge_agent.core.oculist import Bound, Limits
 from edge_agent.core.parts import Decision
 from edge_agent.errors import CameraLostError, EndOfStreamError, FrameTimeoutError
 from edge_agent.runtime.capture import Capture
+from edge_agent.runtime.eye import Eye
 from edge_agent.runtime.health import Health, Vitals, latencies
 from edge_agent.runtime.pipeline import Stages
 from edge_agent.wire import messages as wire
@@ -201,6 +205,18 @@ def test_throttling_degrades_it_while_it_lasts(plant):
     assert plant.health.state() == ("degraded", ("throttled:under_voltage",))
     plant.health.vitals = replace(plant.health.vitals, throttled=("under_voltage_since_boot",))
     assert plant.health.state() == ("running", ())
+
+
+def test_an_unhealthy_camera_degrades_it_and_is_named_with_its_faults(plant):
+    plant.run()
+    eye = Eye("top", Limits(brightness=Bound(40, 48)))
+    plant.health.eyes = {"top": eye}
+    assert plant.health.state() == ("running", ())
+    for number in range(60):
+        eye.examine(Frame(np.full((90, 160, 3), number % 8, np.uint8), number, number * 40_000_000))
+    assert plant.health.state() == ("degraded", ("camera_unhealthy:top",))
+    told = plant.health.facts()["cameras"]["top"]
+    assert (told.faults, told.unhealthy, told.picture.brightness) == (("dark",), 1, 59 % 8)
 
 
 def test_an_error_outweighs_what_degrades(plant):

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 from edge_agent.core.datatypes import Frame
+from edge_agent.core.oculist import Bound, Limits
 from edge_agent.core.parts import Decision
 from edge_agent.errors import FatalError, ModelError
 from edge_agent.rules import defect
+from edge_agent.runtime.eye import Eye
 from edge_agent.runtime.mailbox import Mailroom
 from edge_agent.runtime.pipeline import MAX_FAILURES, Pipeline
 from edge_agent.runtime.trigger import FrameInspector, LineInspector
@@ -34,7 +36,7 @@ def broken_picture(seq=0):
 class Works:
     """A station with a pipeline that plays a recording; `show` hands in a frame and waits until it is taken."""
 
-    def __init__(self, path, *, cameras=("top",), make_inspector=None, **settings):
+    def __init__(self, path, *, cameras=("top",), make_inspector=None, eyes=(), **settings):
         self.line = Wire()
         self.station = Station(one_after_the_other(self.line), cameras=cameras, **settings)
         self.room = Mailroom()
@@ -46,6 +48,7 @@ class Works:
             self.room,
             self.station.ledger,
             self.station.desk,
+            eyes,
         )
 
     @property
@@ -108,6 +111,17 @@ def test_a_verdict_tells_its_stages_and_they_are_kept_for_the_statistics(tmp_pat
         assert latency.total == pytest.approx(parts, abs=0.01)
         wait_for(lambda: works.pipeline.stages)
         assert works.pipeline.stages[0].infer == pytest.approx(latency.infer, abs=0.01)
+
+
+def test_each_camera_has_eyes_of_its_own_and_only_a_blind_ones_parts_are_unknown(tmp_path):
+    eyes = (Eye("top", Limits(brightness=Bound(40, 48))), Eye("side", None))
+    model = record(tmp_path / "m.npz", [])
+    with Works(model, cameras=("top", "side"), eyes=eyes, deadline_ms=20_000) as works:
+        works.show(picture(), lane=0)
+        works.show(picture(), lane=1)
+        (blind,), (well,) = works.verdicts(1, "top"), works.verdicts(1, "side")
+        assert (blind["verdict"], blind["reasons"]) == ("unknown", [{"code": "camera_unhealthy"}])
+        assert (well["verdict"], well["reasons"]) == ("pass", [])
 
 
 def line_at_half(works_ledger):

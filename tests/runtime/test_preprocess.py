@@ -28,10 +28,10 @@ TYPES = {
 }
 
 
-def bound(dtype, size, *, planar=False, quant=None):
+def bound(dtype, size, *, planar=False, quant=None, depth=3):
     """An input of `size` (width, height), filled with what must not be left."""
     width, height = size
-    shape = (1, 3, height, width) if planar else (1, height, width, 3)
+    shape = (1, depth, height, width) if planar else (1, height, width, depth)
     spec = TensorSpec("images", shape, np.dtype(dtype), quant)
     return BoundTensor(spec, np.full(shape, 77, dtype))
 
@@ -45,10 +45,16 @@ def reference(image, spec, fmt, *, planar):
     height, width = spec.shape[2:] if planar else spec.shape[1:3]
     box = Letterbox.fit((image.shape[1], image.shape[0]), (width, height), fmt.fit)
     canvas = np.full((height, width, 3), fmt.pad_value, np.uint8)
-    inner = cv2.resize(image, (box.inner_w, box.inner_h), interpolation=cv2.INTER_LINEAR)
+    image = np.ascontiguousarray(image)[box.crop_top :, box.crop_left :][: box.crop_h, : box.crop_w]
+    shrinks = box.crop_w > box.inner_w and box.crop_h > box.inner_h
+    how = cv2.INTER_AREA if fmt.fit == "centre_crop" and shrinks else cv2.INTER_LINEAR
+    inner = cv2.resize(image, (box.inner_w, box.inner_h), interpolation=how)
     canvas[box.pad_top : box.pad_top + box.inner_h, box.pad_left : box.pad_left + box.inner_w] = inner
     ordered = canvas[..., ::-1] if fmt.channels == "rgb" else canvas
-    real = (ordered.astype(np.float64) * fmt.scale - np.array(fmt.mean)) / np.array(fmt.std)
+    depth = 3
+    if fmt.channels == "grey":
+        ordered, depth = cv2.cvtColor(canvas, cv2.COLOR_BGR2GRAY)[..., None], 1
+    real = (ordered.astype(np.float64) * fmt.scale - np.array(fmt.mean[:depth])) / np.array(fmt.std[:depth])
     if spec.quant is not None:
         info = np.iinfo(spec.dtype)
         real = np.clip(np.rint(real / spec.quant.scale) + spec.quant.zero_point, info.min, info.max)
@@ -68,8 +74,8 @@ sides = st.integers(1, 40)
     kind=st.sampled_from(sorted(TYPES)),
     values=st.sampled_from(sorted(PLAIN)),
     planar=st.booleans(),
-    fit=st.sampled_from(["letterbox", "letterbox_top_left", "stretch"]),
-    channels=st.sampled_from(["rgb", "bgr"]),
+    fit=st.sampled_from(["letterbox", "letterbox_top_left", "stretch", "centre_crop"]),
+    channels=st.sampled_from(["rgb", "bgr", "grey"]),
     pad_value=st.sampled_from([0, 114, 255]),
 )
 @example([(40, 1), (1, 40)], (7, 9), "int8 shifted", "divided", True, "letterbox", "rgb", 114)
@@ -80,7 +86,7 @@ def test_pictures_of_any_size_come_out_exactly_as_double_precision_says(
     """Several pictures into one input: also that nothing is left of the one before."""
     dtype, quant = TYPES[kind]
     fmt = with_fit(PLAIN[values], fit, channels, pad_value)
-    target = bound(dtype, model, planar=planar, quant=quant)
+    target = bound(dtype, model, planar=planar, quant=quant, depth=1 if channels == "grey" else 3)
     try:
         preprocessor = Preprocessor(target, fmt)
     except ModelError:
@@ -94,7 +100,8 @@ def test_pictures_of_any_size_come_out_exactly_as_double_precision_says(
 
 
 @pytest.mark.parametrize("planar", [False, True])
-@pytest.mark.parametrize("channels", ["rgb", "bgr"])
+@pytest.mark.parametrize("channels", ["rgb", "bgr", "grey"])
+@pytest.mark.parametrize("fit", ["letterbox", "centre_crop"])
 @pytest.mark.parametrize(
     ("kind", "values"),
     [
@@ -105,10 +112,10 @@ def test_pictures_of_any_size_come_out_exactly_as_double_precision_says(
         ("uint8 centred", "centred"),
     ],
 )
-def test_every_type_and_layout_takes_a_camera_picture(planar, channels, kind, values):
+def test_every_type_and_layout_takes_a_camera_picture(planar, channels, fit, kind, values):
     dtype, quant = TYPES[kind]
-    fmt = with_fit(PLAIN[values], "letterbox", channels)
-    target = bound(dtype, (320, 320), planar=planar, quant=quant)
+    fmt = with_fit(PLAIN[values], fit, channels)
+    target = bound(dtype, (320, 320), planar=planar, quant=quant, depth=1 if channels == "grey" else 3)
     image = picture(1280, 720)
     Preprocessor(target, fmt).prepare(image)
     np.testing.assert_array_equal(target.array, reference(image, target.spec, fmt, planar=planar))
@@ -125,11 +132,42 @@ def test_a_picture_of_the_models_own_size_is_not_resized(planar, channels):
     np.testing.assert_array_equal(target.array, reference(image, target.spec, fmt, planar=planar))
 
 
-def test_a_part_of_a_larger_picture_is_taken_as_it_lies():
-    target = bound(np.float32, (64, 64))
-    part = picture(200, 100)[10:90, 30:170]
-    Preprocessor(target, InputFormat()).prepare(part)
-    np.testing.assert_array_equal(target.array, reference(part, target.spec, InputFormat(), planar=False))
+def region(image):
+    return image[10:58, 30:94]
+
+
+def padded_rows(image):
+    """Rows with bytes behind them, as cameras' drivers lay them out."""
+    rows = np.full((image.shape[0], image.shape[1] * 3 + 20), 99, np.uint8)
+    rows[:, :-20] = image.reshape(image.shape[0], -1)
+    return np.lib.stride_tricks.as_strided(rows, image.shape, (rows.strides[0], 3, 1), writeable=False)
+
+
+VIEWS = {
+    "a region": region,
+    "rows with padding": padded_rows,
+    "every other pixel": lambda image: image[::2, ::2],
+    "upside down": lambda image: image[::-1],
+    "mirrored": lambda image: image[:, ::-1],
+    "turned": lambda image: image.transpose(1, 0, 2),
+    "from RGB": lambda image: image[..., ::-1],
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("size", [(64, 48), (48, 64), (100, 50)], ids=str)
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize("channels", ["rgb", "bgr", "grey"])
+@pytest.mark.parametrize("fit", ["letterbox", "centre_crop"])
+@pytest.mark.parametrize("kind", ["float32", "uint8 as it is", "int8 shifted"])
+def test_a_view_of_a_picture_is_taken_as_it_lies(view, size, planar, channels, fit, kind):
+    """Also one of the model's own size, which is not resized."""
+    dtype, quant = TYPES[kind]
+    fmt = with_fit(PLAIN["divided"], fit, channels)
+    image = VIEWS[view](picture(128, 96))
+    target = bound(dtype, size, planar=planar, quant=quant, depth=1 if channels == "grey" else 3)
+    Preprocessor(target, fmt).prepare(image)
+    np.testing.assert_array_equal(target.array, reference(image, target.spec, fmt, planar=planar))
 
 
 def test_padding_is_written_again_only_when_the_geometry_changes():
@@ -159,6 +197,26 @@ def test_a_picture_costs_no_large_memory(kind, planar):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 64 * 1024
+
+
+@pytest.mark.parametrize("channels", ["rgb", "grey"])
+def test_a_crop_costs_no_large_memory(channels):
+    fmt = with_fit(PLAIN["divided"], "centre_crop", channels)
+    preprocessor = Preprocessor(bound(np.float32, (224, 224), planar=True, depth=1 if channels == "grey" else 3), fmt)
+    image = picture(1280, 720)
+    preprocessor.prepare(image)
+    tracemalloc.start()
+    preprocessor.prepare(image)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 * 1024
+
+
+@pytest.mark.parametrize("shape", [(1, 32, 32, 3), (1, 3, 32, 32)])
+def test_a_grey_format_for_an_input_with_three_channels_is_refused_with_a_sentence(shape):
+    spec = TensorSpec("x", shape, np.dtype(np.float32))
+    with pytest.raises(ModelError, match=r"does not take a grey picture; it must be \[1, H, W, 1\]"):
+        Preprocessor(BoundTensor(spec, np.zeros(shape, np.float32)), InputFormat(channels="grey"))
 
 
 def test_the_last_bit_of_a_float_is_that_of_a_true_division():

@@ -34,12 +34,12 @@ class Belt:
         self.inspector = LineInspector("top", self.ledger, LABELS, rules, parts=parts, line=line, direction=direction)
         self.number = 0
 
-    def show(self, *found):
+    def show(self, *found, is_fit=True):
         """One frame with `(class_id, score, box)` each; the parts judged with it."""
         frame = make_frame(self.number, self.number * FRAME_NS)
         self.number += 1
         assert self.inspector.begin(frame) is None
-        return self.inspector.finish(frame, None, make_detections(*found))
+        return self.inspector.finish(frame, None, make_detections(*found), is_fit=is_fit)
 
     def move(self, *path):
         """One bottle along x; the parts judged on the way."""
@@ -85,6 +85,23 @@ def test_frames_know_nothing_of_each_other():
     assert verdicts == ["reject", "pass"]
 
 
+def test_what_is_not_seen_on_an_unfit_frame_is_unknown_and_what_is_seen_still_rejects():
+    inspector, frame = frame_inspector(rejects_cracks), make_frame()
+    (blind,) = inspector.finish(frame, inspector.begin(frame), Detections.empty(), is_fit=False)
+    assert (blind.decision.verdict, blind.decision.reasons[0].code) == ("unknown", "camera_unhealthy")
+    cracked = make_detections((CRACK, 0.9, make_box(50, 50)))
+    (seen,) = inspector.finish(frame, inspector.begin(frame), cracked, is_fit=False)
+    assert (seen.decision.verdict, [r.label for r in seen.decision.reasons]) == ("reject", ["crack"])
+    (well,) = inspector.finish(frame, inspector.begin(frame), Detections.empty())
+    assert well.decision.verdict == "pass"
+
+
+def test_without_any_rule_an_unfit_frame_is_unknown_too():
+    inspector, frame = frame_inspector(), make_frame()
+    (blind,) = inspector.finish(frame, inspector.begin(frame), Detections.empty(), is_fit=False)
+    assert blind.decision.verdict == "unknown"
+
+
 def test_new_rules_hold_from_the_next_frame_on():
     inspector, frame = frame_inspector(), make_frame()
     cracked = make_detections((CRACK, 0.9, make_box(50, 50)))
@@ -94,6 +111,30 @@ def test_new_rules_hold_from_the_next_frame_on():
 
 
 RIGHT = (20, 45, 70, 95, 120, 145, 170)
+
+
+@pytest.mark.parametrize(
+    ("unfit", "verdict"),
+    [
+        ((), "pass"),
+        ((20,), "pass"),
+        ((20, 45), "pass"),
+        ((20, 45, 70), "unknown"),
+        ((120,), "unknown"),
+        ((145,), "pass"),
+    ],
+)
+def test_a_part_on_a_line_passes_where_its_crossing_and_most_of_its_frames_were_seen_well(unfit, verdict):
+    belt = Belt(rejects_cracks)
+    (judged,) = [judged for x in RIGHT for judged in belt.show(bottle(x), is_fit=x not in unfit)]
+    assert judged.decision.verdict == verdict
+
+
+def test_a_defect_in_an_unfit_frame_still_rejects_the_part_on_the_line():
+    belt = Belt(rejects_cracks)
+    belt.show(bottle(70), (CRACK, 0.8, make_box(70, 50, 4, 4)), is_fit=False)
+    judged = [judged for x in (95, 120) for judged in belt.show(bottle(x), is_fit=False)]
+    assert [j.decision.verdict for j in judged] == ["reject"]
 
 
 @pytest.mark.parametrize(("direction", "there", "back"), [("right", 1, 0), ("left", 0, 1), ("any", 1, 1), ("up", 0, 0)])

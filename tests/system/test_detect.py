@@ -108,7 +108,7 @@ def test_a_single_picture_that_cannot_be_read_is_an_error(tmp_path):
     assert done.returncode == 1
     assert (
         done.stderr
-        == f"edge-agent: {tmp_path}/b.png cannot be read as a picture: it is damaged, empty, or of another kind\n"
+        == f"edge-agent: {tmp_path}/b.png cannot be read as a picture: it is damaged, empty, too large, or of another kind\n"
     )
 
 

@@ -5,13 +5,18 @@ import os
 import stat
 import threading
 import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from edge_agent.cameras.opencv.library import FIRST_PICTURE_S, as_bgr
+from edge_agent.cameras.opencv.clock import Clock
+from edge_agent.cameras.opencv.controls import Given, ask, read_back, refusals
+from edge_agent.cameras.opencv.pixels import as_bgr, decoder
 from edge_agent.cameras.opencv.settings import Config
-from edge_agent.core.datatypes import Frame, Image
-from edge_agent.errors import CameraLostError, FrameTimeoutError
+from edge_agent.core.datatypes import Frame, Image, Later
+from edge_agent.errors import BadFrameError, CameraLostError, FrameTimeoutError
+from edge_agent.opencv_setup import FIRST_PICTURE_S
 
 if TYPE_CHECKING:
     import cv2
@@ -23,16 +28,29 @@ _SLICE_S = 0.2
 class DeviceCamera:
     """One V4L2 device. `close` may be called from any thread; a read that is under way then ends first.
 
-    `captured_ns` is taken when the frame has arrived and is decoded. A read returns within its `timeout_s`, except for
-    the first (2 s).
+    The picture of the formats named in `settings.Format` is decoded when it is first asked for, others as they come.
+    `captured_ns` is the driver's stamp, which most take when the picture begins to come in, where that can be believed;
+    else the time at which the picture was here. `seq` counts the pictures read: OpenCV does not say which ones the
+    driver has dropped. A read returns within its `timeout_s`, except for the first (2 s).
+
+    Attributes:
+        given: what the device really gives, by the configuration's keys; from the first frame on also `clock`, whose
+            time `captured_ns` is: `driver` or `arrival`. A new mapping when something changes.
+        refused: what it gives otherwise than it was asked: what was asked, and what is given.
     """
 
     def __init__(self, config: Config) -> None:
         self._label = config.label
         self._seq = 0
+        self._clock = Clock()
         self._closed = threading.Event()
         self._lock = threading.Lock()  # releasing a capture that another thread reads from crashes
         self._capture = _open(config)
+        given = read_back(self._capture)
+        self.refused = refusals(config, given)
+        self.given: Mapping[str, Given] = given
+        self._size = (int(given["width"]), int(given["height"]))
+        self._decode = _take_over_decoding(self._capture, str(given["format"]), self._size)
 
     def read(self, timeout_s: float) -> Frame:
         """See `Camera.read`. The image is an array of its own, `(H, W, 3) uint8` BGR, and read-only."""
@@ -41,10 +59,13 @@ class DeviceCamera:
                 self._wait(timeout_s)
             if self._closed.is_set():
                 raise CameraLostError(f"{self._label} was closed")
-            image = self._take()
-        captured_ns = time.monotonic_ns()
+            stamp_ns, arrived_ns = self._grab()
+            picture = self._retrieve()
+        captured_ns = self._clock.captured_ns(stamp_ns, arrived_ns)
+        if self.given.get("clock") != self._clock.source:
+            self.given = {**self.given, "clock": self._clock.source}
         seq, self._seq = self._seq, self._seq + 1
-        return Frame(image, seq, captured_ns)
+        return Frame(picture, seq, captured_ns)
 
     def close(self) -> None:
         """See `Camera.close`."""
@@ -68,36 +89,56 @@ class DeviceCamera:
             if time.monotonic() >= end_s:
                 raise FrameTimeoutError(f"{self._label} gave no picture for {timeout_s:g} s")
 
-    def _take(self) -> Image:
+    def _grab(self) -> tuple[int, int]:
+        """Takes the buffer with the next picture; the driver's stamp on it, and when it was here."""
         import cv2
 
         started_s = time.monotonic()
-        try:
-            taken, image = self._capture.read()
-        except cv2.error as error:
-            raise CameraLostError(f"{self._label} gave a picture that OpenCV cannot read: {error.err}") from error
-        if taken:
-            return as_bgr(cast("Image", image))
+        if self._capture.grab():
+            arrived_ns = time.monotonic_ns()
+            return round(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1000) * 1000, arrived_ns  # it has microseconds
         # OpenCV says only that there is no picture; how long it took tells a silent source from a broken one.
         if time.monotonic() - started_s >= FIRST_PICTURE_S:
             raise FrameTimeoutError(f"{self._label} gave no picture for {FIRST_PICTURE_S:g} s")
         raise CameraLostError(f"{self._label} stopped giving pictures: unplugged, switched off, or cut off")
+
+    def _retrieve(self) -> Image | Later:
+        """What is in the buffer, as a copy of our own; the buffer goes back to the driver."""
+        import cv2
+
+        try:
+            taken, data = self._capture.retrieve()
+        except cv2.error as error:
+            raise CameraLostError(f"{self._label} gave a picture that OpenCV cannot read: {error.err}") from error
+        if not taken or data is None:  # the buffer is empty: the next may not be
+            return Later(_no_picture, self._size)
+        image = cast("Image", data)
+        return Later(partial(self._decode, image), self._size) if self._decode else as_bgr(image)
 
 
 def _open(config: Config) -> "cv2.VideoCapture":
     import cv2
 
     capture = cv2.VideoCapture(config.path, cv2.CAP_V4L2)
-    if not capture.isOpened():
+    if capture.isOpened():
+        ask(capture, config)
+    if not capture.isOpened():  # it closes when another program has taken it meanwhile
         raise CameraLostError(device_trouble(config.path))
-    # Each of these restarts the device: before the first read only. They are requests, so a refusal is no error.
-    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-    if config.width is not None and config.height is not None:
-        capture.set(cv2.CAP_PROP_FRAME_WIDTH, config.width)
-        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, config.height)
-    if config.fps is not None:
-        capture.set(cv2.CAP_PROP_FPS, config.fps)
     return capture
+
+
+def _take_over_decoding(
+    capture: "cv2.VideoCapture", format_: str, size: tuple[int, int]
+) -> Callable[[Image], Image] | None:
+    """What makes a picture of a buffer; None where OpenCV has to do it."""
+    import cv2
+
+    decode = decoder(format_, size)
+    return decode if decode and capture.set(cv2.CAP_PROP_CONVERT_RGB, 0) else None
+
+
+def _no_picture() -> Image:
+    raise BadFrameError("the camera gave an empty picture")
 
 
 def device_trouble(path: str) -> str:

@@ -1,12 +1,12 @@
 """The table `[mqtt]`, and the secrets and certificates that it names."""
 
-import os
 import ssl
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from edge_agent import secret_files
 from edge_agent.errors import ConfigError
 from edge_agent.wire.topics import Prefix
 
@@ -69,28 +69,7 @@ def read_password(config: Config) -> str | None:
     """The password, read anew; None where none is configured. Raises `ConfigError`."""
     if config.password_file is None:
         return None
-    path = _secret(config.password_file, "mqtt.password_file")
-    try:
-        password = path.read_text("utf-8").rstrip("\r\n")
-    except (OSError, UnicodeError) as err:
-        raise ConfigError(f"mqtt.password_file: cannot read {path}: {in_words(err)}") from err
-    if not password:
-        raise ConfigError(f"mqtt.password_file: {path} is empty; write the password into it")
-    return password
-
-
-def _secret(path: Path, key: str) -> Path:
-    """Where the secret lies: a systemd credential of that name, or a file that nobody else can read."""
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    if credentials and path.name == str(path) and (credential := Path(credentials, path)).exists():
-        return credential
-    try:
-        mode = path.stat().st_mode & 0o777
-    except OSError as err:
-        raise ConfigError(f"{key}: cannot read {path}: {err.strerror}; create it with mode 0600") from err
-    if mode & 0o077:
-        raise ConfigError(f"{key}: {path} has mode {mode:04o}, others can read the secret; run: chmod 600 {path}")
-    return path
+    return secret_files.read_password(config.password_file, "mqtt.password_file")
 
 
 def tls_files(config: Config) -> list[Path]:
@@ -98,7 +77,7 @@ def tls_files(config: Config) -> list[Path]:
     if config.tls is None:
         return []
     key = config.tls.key
-    return [path for path in (config.tls.ca, config.tls.cert, key and _secret(key, "mqtt.tls.key")) if path]
+    return [path for path in (config.tls.ca, config.tls.cert, key and secret_files.find(key, "mqtt.tls.key")) if path]
 
 
 def tls_context(config: Config) -> ssl.SSLContext | None:
@@ -116,7 +95,7 @@ def tls_context(config: Config) -> ssl.SSLContext | None:
     except OSError as err:
         raise ConfigError(f"mqtt.tls.ca: cannot use {ca}: {in_words(err)}") from err
     if cert:
-        secret = _secret(key or cert, "mqtt.tls.key" if key else "mqtt.tls.cert")
+        secret = secret_files.find(key or cert, "mqtt.tls.key" if key else "mqtt.tls.cert")
         try:
             context.load_cert_chain(cert, secret, password="")  # else OpenSSL asks at the terminal
         except OSError as err:

@@ -1,0 +1,115 @@
+"""From what a camera gives to a picture; from the bytes of a V4L2 buffer only when somebody asks for the pixels.
+
+OpenCV would do it for every frame as it comes, also for those that nobody looks at. Some of its versions take NV12 for
+RGB (4.9), and make a black picture of a JPEG that is broken.
+"""
+
+import struct
+from collections.abc import Callable
+from functools import partial
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.core.datatypes import Image
+from edge_agent.errors import BadFrameError
+
+Bytes = NDArray[np.uint8]
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+JPEG_FORMATS = frozenset({"MJPG", "JPEG"})
+
+_LAYOUTS: dict[str, tuple[tuple[int, ...], int, str | None]] = {
+    "YUYV": ((2,), 2, "COLOR_YUV2BGR_YUYV"),
+    "UYVY": ((2,), 2, "COLOR_YUV2BGR_UYVY"),
+    "NV12": ((), 3, "COLOR_YUV2BGR_NV12"),
+    "NV21": ((), 3, "COLOR_YUV2BGR_NV21"),
+    "YU12": ((), 3, "COLOR_YUV2BGR_IYUV"),
+    "YV12": ((), 3, "COLOR_YUV2BGR_YV12"),
+    "GREY": ((), 2, "COLOR_GRAY2BGR"),
+    "BGR3": ((3,), 2, None),
+    "RGB3": ((3,), 2, "COLOR_RGB2BGR"),
+}
+"""Of each FourCC its channels, its rows per two rows of the picture, and OpenCV's conversion.
+
+Layouts: https://docs.kernel.org/userspace-api/media/v4l/pixfmt.html
+"""
+
+_START, _SCAN, _END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+_NO_FRAME_HEADERS = frozenset({0xC4, 0xC8, 0xCC})  # Huffman tables, reserved, arithmetic conditioning
+
+
+def decoder(format_: str, size: Size) -> Callable[[Bytes], Image] | None:
+    """What makes a `(H, W, 3) uint8` BGR picture of a buffer's bytes; None: OpenCV has to do it itself."""
+    if format_ in JPEG_FORMATS:
+        return partial(decode_jpeg, size=size)
+    return partial(_decode_raw, size=size, layout=_LAYOUTS[format_]) if format_ in _LAYOUTS else None
+
+
+def _decode_raw(data: Bytes, *, size: Size, layout: tuple[tuple[int, ...], int, str | None]) -> Image:
+    import cv2
+
+    channels, half_rows, conversion = layout
+    width, height = size
+    shape = (height * half_rows // 2, width, *channels)
+    needed = int(np.prod(shape))
+    if data.size < needed:
+        raise BadFrameError(f"the camera gave {data.size} of the {needed} bytes of a picture")
+    pixels = cast("Image", data.reshape(-1)[:needed].reshape(shape))
+    return as_bgr(pixels if conversion is None else cast("Image", cv2.cvtColor(pixels, getattr(cv2, conversion))))
+
+
+def decode_jpeg(data: Bytes, *, size: Size) -> Image:
+    """The picture, `(H, W, 3) uint8` BGR, read-only. Bytes behind its end do not matter.
+
+    Of one that breaks off OpenCV would make a picture that is grey below: nobody could see a defect there.
+
+    Raises:
+        BadFrameError: it is empty, broken, cut off, or not of the size that was agreed upon.
+    """
+    import cv2
+
+    jpeg = data.tobytes()
+    told = jpeg_size(jpeg)
+    if told is None:
+        raise BadFrameError(f"the camera gave {len(jpeg)} bytes that are no JPEG")
+    if told != size:  # also: memory for 65535x65535 pixels, because a bit fell over
+        raise BadFrameError(f"the camera gave a JPEG of {told[0]}x{told[1]} where {size[0]}x{size[1]} is agreed")
+    # Inside the scan a byte FF is followed by 00: the end marker stands nowhere else (ITU-T T.81, B.1.1.5).
+    if jpeg.rfind(_END) < jpeg.find(_SCAN):
+        raise BadFrameError(f"the camera gave a JPEG that breaks off after {len(jpeg)} bytes")
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise BadFrameError(f"the camera gave a JPEG that OpenCV cannot read: {error.err}") from error
+    if image is None:
+        raise BadFrameError("the camera gave a JPEG that OpenCV cannot read")
+    return as_bgr(cast("Image", image))
+
+
+def jpeg_size(jpeg: bytes) -> Size | None:
+    """Width and height from the frame header (ITU-T T.81, B.2.2); None: these bytes are no JPEG."""
+    at = len(_START)
+    if not jpeg.startswith(_START):
+        return None
+    while at + 9 <= len(jpeg) and jpeg[at] == 0xFF:  # noqa: PLR2004 - what every marker begins with
+        marker, length = struct.unpack_from(">xBH", jpeg, at)
+        if marker in range(0xC0, 0xD0) and marker not in _NO_FRAME_HEADERS:
+            height, width = struct.unpack_from(">HH", jpeg, at + 5)
+            return (width, height)
+        at += 2 + length
+    return None
+
+
+def as_bgr(image: Image) -> Image:
+    """Grey and alpha pictures as `(H, W, 3)` BGR; the array is made read-only."""
+    import cv2
+
+    channels = image.shape[2] if image.ndim == 3 else 1  # noqa: PLR2004 - (H, W) or (H, W, C)
+    conversion = {1: cv2.COLOR_GRAY2BGR, 4: cv2.COLOR_BGRA2BGR}.get(channels)
+    if conversion is not None:
+        image = cast("Image", cv2.cvtColor(image, conversion))
+    image.flags.writeable = False
+    return image

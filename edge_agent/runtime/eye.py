@@ -1,0 +1,113 @@
+"""A camera's health beside the pipeline: looks at each frame before the engine does, and tells what to report."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from edge_agent.core.datatypes import Frame
+from edge_agent.core.oculist import Finding, Limits, Oculist
+from edge_agent.wire import messages as wire
+
+QUIET_S = 30.0
+"""A camera that falls ill again sooner than this after the last report of it is not reported anew until then."""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What to tell about a camera: findings, all together; none means that it is well again."""
+
+    message: str
+    data: dict[str, Any]
+    is_well: bool
+
+
+class Eye:
+    """`examine` belongs to the pipeline, `news` to the main thread; all else may be read by any.
+
+    Attributes:
+        findings: the faults that the camera has now.
+        times: how often it became unhealthy.
+    """
+
+    def __init__(self, camera: str, limits: Limits | None, *, quiet_s: float = QUIET_S) -> None:
+        self._camera, self._quiet_s = camera, quiet_s
+        self._oculist = Oculist(limits) if limits else None
+        self.findings: tuple[Finding, ...] = ()
+        self.times = 0
+        self._since_ns = self._until_ns = 0
+        self._told: frozenset[str] = frozenset()
+        self._told_s = -math.inf
+
+    def set_limits(self, limits: Limits | None) -> None:
+        """From the next frame on. What was found so far stays until frames say otherwise."""
+        oculist = self._oculist
+        if oculist is not None and limits is not None:
+            oculist.limits = limits
+            return
+        self._oculist, self.findings = (Oculist(limits) if limits else None), ()
+
+    def examine(self, frame: Frame) -> bool:
+        """Whether a verdict may stand on this frame.
+
+        Raises:
+            BadFrameError: what the camera gave is no picture.
+        """
+        oculist = self._oculist
+        if oculist is None:
+            return True
+        is_fit = oculist.examine(frame.image, frame.seq, frame.captured_ns)
+        if bool(oculist.findings) != bool(self.findings):
+            if oculist.findings:
+                self.times += 1
+                self._since_ns = frame.captured_ns
+            else:
+                self._until_ns = frame.captured_ns
+        if oculist is self._oculist:
+            self.findings = oculist.findings
+        return is_fit
+
+    def news(self) -> Iterator[News]:
+        """What is to be told now: at most one outbreak in half a minute, each fault of it once, and its end."""
+        findings, now_s = self.findings, time.monotonic()
+        if not findings:
+            if self._told:
+                self._told = frozenset()
+                lasted_s = max(0.0, (self._until_ns - self._since_ns) / 1e9)
+                data = {"camera": self._camera, "lasted_s": round(lasted_s, 1), "times": self.times}
+                yield News(f"camera {self._camera} sees well again", data, is_well=True)
+            return
+        faults = {finding.fault for finding in findings}
+        if faults <= self._told or (not self._told and now_s - self._told_s < self._quiet_s):
+            return
+        if not self._told:
+            self._told_s = now_s
+        self._told |= faults
+        yield News(f"camera {self._camera} does not see well: {_in_words(findings)}", self._facts(findings), False)
+
+    def picture(self) -> wire.PictureHealth | None:
+        """What the newest frame looks like; None where nobody looks, or none came."""
+        oculist = self._oculist
+        look = oculist.look if oculist else None
+        if oculist is None or look is None:
+            return None
+        return wire.PictureHealth(
+            brightness=look.brightness,
+            clipped=look.clipped,
+            structure=look.structure,
+            sharpness=look.sharpness,
+            in_place=oculist.in_place,
+        )
+
+    def _facts(self, findings: tuple[Finding, ...]) -> dict[str, Any]:
+        faults = ", ".join(finding.fault for finding in findings)
+        data: dict[str, Any] = {"camera": self._camera, "faults": faults, "times": self.times}
+        for finding in findings[:6]:  # an event has room for sixteen facts
+            data[finding.measure] = finding.value
+            data[f"{finding.measure}_limit"] = finding.limit
+        return data
+
+
+def _in_words(findings: tuple[Finding, ...]) -> str:
+    return "; ".join(f"{f.fault} ({f.measure} {f.value}, limit {f.limit})" for f in findings)

@@ -1,0 +1,177 @@
+import json
+import math
+
+import numpy as np
+import pytest
+
+from edge_agent.app import baseline as files
+from edge_agent.app.eyes import health_problems, is_watched, limits_of
+from edge_agent.core.baseline import Baseline, Spread
+from edge_agent.errors import ConfigError, UsageError
+from tests.config.documents import changed, load_text
+
+STEADY = Spread(0.4, 0.5, 0.6)
+
+
+def baseline(camera="side", **others):
+    facts = {
+        "camera": camera,
+        "size": (1280, 720),
+        "fps": 24.0,
+        "brightness": Spread(100, 110, 120),
+        "clipped": Spread(0, 0.1, 0.2),
+        "structure": STEADY,
+        "sharpness": Spread(0.1, 0.12, 0.14),
+        "plane": np.arange(72 * 128, dtype=np.uint8).reshape(72, 128),
+        "steady": np.arange(72 * 128).reshape(72, 128) % 3 > 0,
+    }
+    return Baseline(**{**facts, **others})
+
+
+def side(folder, health="", camera=""):
+    """The live camera of the document, with a table of its health, and more keys of its own."""
+    table = f"[cameras.health]\n{health}\n" if health else ""
+    text = changed(("source = 0", f"source = 0\n{camera}"), ("[mqtt]", f"{table}[mqtt]"))
+    return load_text(folder, text)
+
+
+def limits(folder, health="", camera=""):
+    return limits_of(side(folder, health, camera).config.cameras[1])
+
+
+def test_live_cameras_are_watched_and_recordings_only_where_the_table_says_so(tmp_path):
+    replayed, live = side(tmp_path).config.cameras
+    assert (is_watched(replayed), is_watched(live)) == (False, True)
+    assert limits_of(replayed) is None
+    text = changed(("[[cameras.rules]]", "[cameras.health]\n\n  [[cameras.rules]]"))
+    assert is_watched(load_text(tmp_path, text).config.cameras[0])
+    assert limits(tmp_path, "enabled = false") is None
+
+
+def test_a_recording_may_stand_still_and_come_at_any_rate_unless_it_is_asked_for(tmp_path):
+    def of(health):
+        text = changed(("[[cameras.rules]]", f"fps = 5\n[cameras.health]\n{health}\n[[cameras.rules]]"))
+        text = text.replace('source = "photos"\n', 'source = "photos"\nfps = 5\n').replace(
+            "fps = 5\n[cameras.h", "[cameras.h"
+        )
+        return limits_of(load_text(tmp_path, text).config.cameras[0])
+
+    assert (of("").frozen_s, of("").fps) == (0, None)
+    assert (of("frozen_s = 3").frozen_s, of("rate_tolerance = 0.5").fps) == (3, (2.5, 7.5))
+
+
+def test_without_a_baseline_only_what_nobody_runs_a_line_on_is_bad(tmp_path):
+    found = limits(tmp_path)
+    assert (found.brightness.enter, found.clipped.enter, found.structure.enter) == (10, 0.9, 0.02)
+    assert math.isnan(found.sharpness.enter)
+    assert math.isnan(found.in_place.enter)
+    assert (found.size, found.fps, found.scene, found.frozen_s) == (None, None, None, 2)
+
+
+@pytest.mark.parametrize(("source", "seconds"), [("0", 2), ("'rtsp://cam/1'", 10)])
+def test_streams_may_repeat_a_picture_for_longer_than_devices(tmp_path, source, seconds):
+    loaded = load_text(tmp_path, changed(("source = 0", f"source = {source}")))
+    assert limits_of(loaded.config.cameras[1]).frozen_s == seconds
+
+
+def test_what_was_asked_of_the_device_is_what_it_must_give(tmp_path):
+    found = limits(tmp_path, camera="width = 640\nheight = 480\nfps = 20\nrotation = 90")
+    assert (found.size, found.fps) == ((480, 640), (14, 26))
+    assert limits(tmp_path, "rate_tolerance = 0", "width = 640\nheight = 480\nfps = 20").fps is None
+
+
+def test_limits_come_from_the_baseline(tmp_path):
+    files.write(tmp_path / "b.json", baseline())
+    found = limits(tmp_path, 'baseline = "b.json"')
+    assert (found.brightness.enter, found.brightness.leave) == (50, 60)
+    assert (found.clipped.enter, found.clipped.leave) == (pytest.approx(0.6), pytest.approx(0.4))
+    assert found.structure.enter == pytest.approx(0.1)
+    assert (found.sharpness.enter, found.in_place.enter) == (pytest.approx(0.033), 0.33)
+    assert (found.size, found.fps) == ((1280, 720), (pytest.approx(16.8), pytest.approx(31.2)))
+
+
+def test_every_limit_can_be_set_by_hand(tmp_path):
+    files.write(tmp_path / "b.json", baseline())
+    health = """baseline = "b.json"
+dark_below = 20
+overexposed_above = 0.5
+covered_below = 0.05
+blurred_below = 0.5
+moved_below = 0.2
+frozen_s = 7
+rate_tolerance = 0.5
+for_s = 3
+clear_s = 4"""
+    found = limits(tmp_path, health)
+    assert (found.brightness.enter, found.clipped.enter, found.structure.enter) == (20, 0.5, 0.05)
+    assert (found.sharpness.enter, found.in_place.enter) == (pytest.approx(0.05), 0.2)
+    assert (found.frozen_s, found.fps, found.for_s, found.clear_s) == (7, (12, 36), 3, 4)
+
+
+@pytest.mark.parametrize("sharpness", [None, Spread(0, 0.1, 0.2), Spread(0.03, 0.1, 0.2)])
+def test_a_baseline_whose_sharpness_tells_nothing_sets_no_limit(tmp_path, sharpness):
+    files.write(tmp_path / "b.json", baseline(sharpness=sharpness))
+    assert math.isnan(limits(tmp_path, 'baseline = "b.json"').sharpness.enter)
+
+
+def test_a_camera_whose_every_frame_is_a_part_has_no_rate_by_its_baseline(tmp_path):
+    files.write(tmp_path / "b.json", baseline())
+    line = 'kind = "line"\n  parts = ["bottle"]\n  line = [[0.6, 0.0], [0.6, 1.0]]'
+    text = changed((line, 'kind = "frame"'), ("[mqtt]", '[cameras.health]\nbaseline = "b.json"\n[mqtt]'))
+    assert limits_of(load_text(tmp_path, text).config.cameras[1]).fps is None
+
+
+def test_a_baseline_is_read_as_it_was_written(tmp_path):
+    written = baseline()
+    files.write(tmp_path / "b.json", written)
+    read = files.read(tmp_path / "b.json", "side")
+    assert (read.plane == written.plane).all()
+    assert (read.steady == written.steady).all()
+    assert (read.size, read.fps, read.sharpness) == (written.size, written.fps, written.sharpness)
+    assert [path.name for path in tmp_path.iterdir()] == ["b.json"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "",
+        lambda text: "[]",
+        lambda text: text.replace("baseline/1", "baseline/9"),
+        lambda text: text.replace('"fps": 24.0', '"fps": -1'),
+        lambda text: text.replace('"fps": 24.0', '"fps": NaN'),
+        lambda text: text.replace('"plane": "', '"plane": "!'),
+        lambda text: json.dumps({**json.loads(text), "plane_size": [70, 128]}),
+        lambda text: json.dumps({**json.loads(text), "plane_size": [72, 10**9]}),
+        lambda text: json.dumps({**json.loads(text), "steady": "eJw="}),
+        lambda text: text + " " * files.MAX_BYTES + "x",
+    ],
+)
+def test_a_damaged_baseline_is_told_with_what_to_do(tmp_path, damage):
+    path = tmp_path / "b.json"
+    files.write(path, baseline())
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(
+        ConfigError, match=r"b\.json is no baseline, or a damaged one; take it anew: edge-agent snapshot"
+    ):
+        files.read(path, "side")
+
+
+def test_a_baseline_of_another_camera_or_size_and_a_folder_are_refused(tmp_path):
+    files.write(tmp_path / "b.json", baseline("top"))
+    files.write(tmp_path / "c.json", baseline())
+    (tmp_path / "d.json").mkdir()
+    for name, camera, sentence in (
+        ("b", "", "is the baseline of camera 'top', not of 'side'"),
+        ("c", "width = 640\nheight = 480", "was taken at 1280x720, the camera is to give 640x480"),
+        ("d", "", "cannot be read: Is a directory"),
+    ):
+        loaded = side(tmp_path, f'baseline = "{name}.json"', camera)
+        (problem,) = health_problems(loaded)
+        assert problem.key == "cameras[1].health.baseline"
+        assert sentence in problem.message
+
+
+def test_a_baseline_that_cannot_be_written_is_a_sentence(tmp_path):
+    with pytest.raises(UsageError, match="cannot be written: No such file"):
+        files.write(tmp_path / "nowhere" / "b.json", baseline())
