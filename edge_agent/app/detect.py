@@ -1,14 +1,21 @@
 """One-off detection: the same engine as the daemon's, on files."""
 
+import json
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from edge_agent import plugins
 from edge_agent.app.annotate import CopyNames, annotate, write_picture
 from edge_agent.app.engine import EngineRequest, open_engine
 from edge_agent.cameras import replay
+from edge_agent.config import AgentConfig, dotted
+from edge_agent.config.lines import KeyPath, TOMLDecodeError, parse
+from edge_agent.config.problems import faults
 from edge_agent.core.datatypes import Detections, Frame, Thresholds
 from edge_agent.core.ports import Camera
 from edge_agent.errors import CameraLostError, EndOfStreamError, UsageError
@@ -27,6 +34,7 @@ class Request:
     threads: int | None = None
     thresholds: Thresholds = Thresholds()
     annotate_into: Path | None = None
+    decoder: Any = None
 
 
 class Job:
@@ -109,6 +117,28 @@ class Job:
         }
 
 
+def decoder_of(text: str) -> Any:
+    """The decoder's configuration from the lines of a `[model.decoder]` table, with commas between them.
+
+    Raises:
+        UsageError: they are not TOML, or not what stands in such a table.
+    """
+    try:
+        table = parse(f"decoder = {{ {text} }}")["decoder"]
+    except TOMLDecodeError:
+        problem = f'{text!r} is not TOML; write for example \'kind = "yolo", boxes = "pixels"\''
+        raise UsageError(f"--decoder: {problem}") from None
+    found: dict[KeyPath, str] = {}
+    as_json = json.dumps({"model": {"path": ".", "decoder": table}}, default=str)
+    try:
+        AgentConfig.model_validate_json(as_json, strict=True)
+    except ValidationError as error:  # always, for all else is missing
+        found = {key: message for key, message in faults(error) if key[:2] == ("model", "decoder")}
+    if found:
+        raise UsageError("--decoder: " + "; ".join(f"{dotted(key[2:])}: {found[key]}" for key in found))
+    return plugins.load("decoders", table["kind"]).Config(**table)
+
+
 def _engine_request(request: Request) -> EngineRequest:
     profile = choose(probe.detect(), load_all()).profile
     return EngineRequest(
@@ -117,6 +147,7 @@ def _engine_request(request: Request) -> EngineRequest:
         request.labels,
         request.backend,
         request.threads or (profile.threads if profile else None),
+        decoder=request.decoder,
         thresholds=request.thresholds,
     )
 

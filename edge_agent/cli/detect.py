@@ -20,6 +20,7 @@ ANNOTATE = (
     "Write pictures with boxes here: NAME.jpg, of a video NAME-000012.jpg; where sources share a NAME, "
     "those after the first get -2, -3, ... in their order."
 )
+DECODER = 'How to read the model, as under [model.decoder]: \'kind = "ssd", input = "pixels"\'.'
 
 
 def detect(  # noqa: PLR0913 - a command's options
@@ -28,6 +29,7 @@ def detect(  # noqa: PLR0913 - a command's options
     *,
     backend: Annotated[str, typer.Option(metavar="auto|tflite|onnx|tensorrt", help="The engine.")] = "auto",
     labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Names: a text file or a .pbtxt.")] = None,
+    decoder: Annotated[str | None, typer.Option(metavar="TOML", help=DECODER)] = None,
     conf: Annotated[float, typer.Option(min=0, max=1, help="Keep detections with a score above.")] = 0.25,
     iou: Annotated[float, typer.Option(min=0, max=1, help="Of two that overlap more, keep one.")] = 0.7,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the engine.")] = None,
@@ -36,11 +38,12 @@ def detect(  # noqa: PLR0913 - a command's options
 ) -> None:
     """Find things in pictures."""
     from edge_agent import logs
-    from edge_agent.app.detect import Job, Request
+    from edge_agent.app.detect import Job, Request, decoder_of
     from edge_agent.core.datatypes import Thresholds
 
     logs.configure("warning")
-    job = Job(Request(model, backend, labels, threads, Thresholds(conf, iou), annotate), sources)
+    chosen = None if decoder is None else decoder_of(decoder)
+    job = Job(Request(model, backend, labels, threads, Thresholds(conf, iou), annotate, chosen), sources)
     try:
         with closing(_followed(job, as_json=as_json)) as records:
             for found in records:

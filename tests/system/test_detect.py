@@ -152,6 +152,14 @@ def test_json_on_a_terminal_and_a_single_picture_have_no_bar():
     assert [json.loads(line)["frame"] for line in shown.splitlines()] == [0, 1, 0]
 
 
+def test_how_a_model_is_read_can_be_told():
+    done = detect("--model", YOLOX, "--labels", LABELS, "--decoder", 'kind = "yolox", decoded = true', PHOTOS)
+    assert done.returncode == 1
+    assert "decoded = false" in done.stderr
+    done = detect("--model", YOLOX, "--labels", LABELS, "--decoder", 'kind = "yolox", decoded = false', PHOTOS)
+    assert "cat 0.79" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
@@ -167,6 +175,14 @@ def test_json_on_a_terminal_and_a_single_picture_have_no_bar():
         ),
         (["--model", YOLOX, LABELS], 1, "no picture"),
         (["--model", YOLOX], 1, "Missing argument"),
+        (["--model", YOLOX, "--decoder", "yolox", PHOTOS], 1, "--decoder: 'yolox' is not TOML; write for example"),
+        (["--model", YOLOX, "--decoder", 'kind = "yolo", boxes = 1', PHOTOS], 1, "--decoder: boxes: must be"),
+        (["--model", YOLOX, "--decoder", "boxes = 1", PHOTOS], 1, "--decoder: kind"),
+        (
+            ["--model", YOLOX, "--decoder", 'kind = "yolox", layuot = "x"', PHOTOS],
+            1,
+            "--decoder: layuot: is not a key of this table; did you mean 'layout'?",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_sentence(words, code, sentence):
