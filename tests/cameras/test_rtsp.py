@@ -246,6 +246,7 @@ def test_a_size_that_changes_between_two_sessions_is_taken_over():
     assert [type(notice) for notice in notices] == [CameraLost, CameraBack]
 
 
+@pytest.mark.timeout(120)  # 60 s of them with OpenCV 4
 def test_a_size_that_changes_in_a_session_never_shows_an_old_picture_for_long():
     """OpenCV 5 scales to the size that it opened; OpenCV 4 stays at its last picture, which `Still` notices."""
     with running_server() as server, opened(server.url, timeout_s=10) as camera:
