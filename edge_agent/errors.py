@@ -66,5 +66,9 @@ class ModelError(ConfigError):
     """The model file is missing, broken, not supported, or ambiguous."""
 
 
+class LabelsError(ModelError):
+    """The names of its classes cannot be read, or are not those of the model."""
+
+
 class UnavailableError(ConfigError, ImportError):
     """A library or device that was asked for is not there; the message says how to get it."""

@@ -4,7 +4,7 @@ import numpy as np
 
 from edge_agent.core.datatypes import Detections, FloatArray, Frame
 from edge_agent.core.ports import Observation
-from edge_agent.core.tracker import Track
+from edge_agent.core.track import Track
 
 MS = 1_000_000
 """One millisecond in nanoseconds."""

@@ -11,8 +11,8 @@ import edge_agent
 from edge_agent import plugins
 from edge_agent.app.cameras import camera_opener
 from edge_agent.app.engine import EngineRequest, open_engine
-from edge_agent.app.eyes import all_limits
-from edge_agent.app.rules import unknown_labels
+from edge_agent.app.health_limits import all_limits
+from edge_agent.app.rules import mismatches
 from edge_agent.config import AgentConfig, CameraConfig, ConfigProblemsError, LineTrigger, Loaded
 from edge_agent.core.datatypes import Thresholds
 from edge_agent.core.parts import Ledger
@@ -21,10 +21,10 @@ from edge_agent.errors import ConfigError
 from edge_agent.hardware import probe, telemetry
 from edge_agent.hardware.profile import Choice, choose, load_all
 from edge_agent.runtime.agent import Agent, Wish
+from edge_agent.runtime.camera_watch import CameraWatch
 from edge_agent.runtime.capture import Capture
 from edge_agent.runtime.desk import Desk
 from edge_agent.runtime.engine import Engine
-from edge_agent.runtime.eye import Eye
 from edge_agent.runtime.health import Health, Vitals
 from edge_agent.runtime.herald import Herald
 from edge_agent.runtime.link import Link
@@ -87,16 +87,17 @@ def build(loaded: Loaded, wishes: "queue.SimpleQueue[Wish]") -> tuple[Agent, Con
     desk = Desk(scribe, line, outbox, results=config.records.results)
     herald = Herald(scribe, desk, line, outbox)
     open_ = partial(_open_engine, loaded, choice, scribe)
-    eyes = {
-        camera.id: Eye(camera.id, limits) for camera, limits in zip(config.cameras, all_limits(loaded), strict=True)
+    watches = {
+        camera.id: CameraWatch(camera.id, limits)
+        for camera, limits in zip(config.cameras, all_limits(loaded), strict=True)
     }
     pipeline = Pipeline(
-        open_, partial(make_inspectors, config, ledger), mailroom, ledger, desk, eyes=tuple(eyes.values())
+        open_, partial(make_inspectors, config, ledger), mailroom, ledger, desk, watches=tuple(watches.values())
     )
     links = {"line": line, "records": records}
     vitals = read_vitals()
     health = Health(captures, mailboxes, pipeline, ledger, desk, outbox, links, vitals, started_ns=time.monotonic_ns())
-    health.eyes = eyes
+    health.watches = watches
     agent = Agent(
         scribe=scribe,
         ledger=ledger,
@@ -193,7 +194,7 @@ def _open_engine(loaded: Loaded, choice: Choice, scribe: Scribe) -> Engine:
 
     cv2.setNumThreads(1)  # the stages around the engine are short: more threads cost more than they give
     engine = open_engine(engine_request(loaded.config, choice))
-    problems = unknown_labels(loaded, engine.model)
+    problems = mismatches(loaded, engine.model, engine.decoder_kind)
     if problems:
         engine.backend.close()
         raise ConfigProblemsError(problems)

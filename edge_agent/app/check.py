@@ -9,11 +9,11 @@ from pydantic import BaseModel
 from edge_agent import plugins
 from edge_agent.app.agent import choose_profile, engine_request
 from edge_agent.app.engine import open_engine
-from edge_agent.app.eyes import health_problems
-from edge_agent.app.rules import unknown_labels
+from edge_agent.app.health_limits import health_problems
+from edge_agent.app.rules import mismatches
 from edge_agent.config import ConfigProblemsError, Loaded, Problem, dotted, load
 from edge_agent.config.lines import KeyPath
-from edge_agent.errors import FatalError
+from edge_agent.errors import FatalError, LabelsError
 
 
 def check(path: Path) -> tuple[Loaded | None, list[Problem]]:
@@ -72,6 +72,7 @@ def _model_problems(loaded: Loaded) -> list[Problem]:
     try:
         engine = open_engine(engine_request(loaded.config, choice))
     except FatalError as error:
-        return [loaded.problem(("model", "path"), str(error))]
+        is_labels = isinstance(error, LabelsError) and loaded.config.model.labels is not None
+        return [loaded.problem(("model", "labels" if is_labels else "path"), str(error))]
     engine.backend.close()
-    return unknown_labels(loaded, engine.model)
+    return mismatches(loaded, engine.model, engine.decoder_kind)

@@ -1,10 +1,20 @@
-"""Labels that the configuration names and the model does not know: rules that could never object."""
+"""What the configuration expects of the model and the model cannot give: rules that could never object."""
 
 import difflib
 from collections.abc import Iterator
 
 from edge_agent.config import LineTrigger, Loaded, Problem
 from edge_agent.core.datatypes import ModelSpec
+
+
+def mismatches(loaded: Loaded, model: ModelSpec, decoder_kind: str) -> list[Problem]:
+    """Labels that the model does not have, and lines that nothing of it can cross."""
+    problems = unknown_labels(loaded, model)
+    if decoder_kind == "classifier":
+        why = 'the model is a classifier: it gives the whole picture a label, and nothing crosses a line; write kind = "frame"'
+        lines = (i for i, camera in enumerate(loaded.config.cameras) if isinstance(camera.trigger, LineTrigger))
+        problems += [loaded.problem(("cameras", index, "trigger", "kind"), why) for index in lines]
+    return problems
 
 
 def unknown_labels(loaded: Loaded, model: ModelSpec) -> list[Problem]:

@@ -19,8 +19,8 @@ from edge_agent import logs
 from edge_agent.app.agent import Connector, build, make_rules, record_limits
 from edge_agent.app.check import secret_problems
 from edge_agent.app.engine import choose_decoder, make_decoder
-from edge_agent.app.eyes import all_limits
-from edge_agent.app.rules import unknown_labels
+from edge_agent.app.health_limits import all_limits
+from edge_agent.app.rules import mismatches
 from edge_agent.config import ConfigProblemsError, Loaded, dotted, live_changes, load
 from edge_agent.core.datatypes import Thresholds
 from edge_agent.errors import ConfigError, FatalError
@@ -91,7 +91,7 @@ def _take_over(agent: Agent, connector: Connector, new: Loaded) -> None:
     config, engine = new.config, agent.pipeline.engine
     if engine is None:
         raise ConfigError("the engine is not open")
-    problems = secret_problems(new) + unknown_labels(new, engine.model)
+    problems = secret_problems(new) + mismatches(new, engine.model, engine.decoder_kind)
     if problems:
         raise ConfigProblemsError(problems)
     limits = all_limits(new)
@@ -101,8 +101,8 @@ def _take_over(agent: Agent, connector: Connector, new: Loaded) -> None:
     engine.decoder = decoder
     for camera, inspector in zip(config.cameras, agent.pipeline.inspectors, strict=True):
         inspector.rules = make_rules(camera)
-    for eye, limit in zip(agent.health.eyes.values(), limits, strict=True):
-        eye.set_limits(limit)
+    for watch, limit in zip(agent.health.watches.values(), limits, strict=True):
+        watch.set_limits(limit)
     verdict = config.verdict
     agent.ledger.set_limits(verdict.deadline_ms, verdict.valid_ms)
     agent.outbox.set_limits(**record_limits(config))

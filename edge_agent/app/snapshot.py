@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from edge_agent.core.baseline import Baseline, sum_up
 from edge_agent.core.datatypes import Detections, FloatArray, Frame, Image
 from edge_agent.core.eyesight import Look, look_at, sampled
 from edge_agent.core.ports import Camera
-from edge_agent.errors import CameraLostError, EndOfStreamError, FrameTimeoutError
+from edge_agent.errors import BadFrameError, CameraLostError, EndOfStreamError, FrameTimeoutError
 
 SETTLE_S = 1.0
 LOOK_S = 5.0
@@ -36,42 +37,62 @@ def take(config: AgentConfig, camera: CameraConfig, out: Path, *, annotate: bool
     _, choice = choose_profile(config)
     source: Camera = camera_opener(camera, choice)()
     with closing(source):
-        picture = _settled(source, camera)
+        picture = _settled(Pictures(source, camera.timeout_s), camera)
     if annotate:
         engine = open_engine(engine_request(config, choice))
         with closing(engine.backend):
             detections, _ = engine.look(picture)
-        line = camera.trigger.line if isinstance(camera.trigger, LineTrigger) else None
-        picture = draw(picture, detections or Detections.empty(), engine.model.labels, line)
+        trigger = camera.trigger
+        where = (trigger.line, trigger.direction) if isinstance(trigger, LineTrigger) else ()
+        picture = draw(picture, detections or Detections.empty(), engine.model.labels, *where)
     write_picture(out, picture)
     return picture.shape[1], picture.shape[0]
 
 
-def _settled(source: Camera, camera: CameraConfig) -> Image:
+class Pictures:
+    """A camera's pictures one after the other; what is none is passed over, and counted."""
+
+    def __init__(self, source: Camera, timeout_s: float) -> None:
+        self._source, self._timeout_s = source, timeout_s
+        self.skipped = 0
+        self.complaint: BadFrameError | None = None
+
+    def next(self) -> Frame:
+        """Raises what the camera does; late and broken pictures only when no good one came in time."""
+        until_s = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                frame = self._source.read(self._timeout_s)
+                return replace(frame, picture=frame.image)
+            except BadFrameError as error:
+                self.skipped, self.complaint = self.skipped + 1, error
+                if time.monotonic() > until_s:
+                    raise
+            except FrameTimeoutError:
+                if time.monotonic() > until_s:
+                    raise
+
+
+def _settled(pictures: Pictures, camera: CameraConfig) -> Image:
     """The first frame of a replay; of a live camera the first one after a second, of a short video its last."""
     until_s = time.monotonic() + (0.0 if camera.kind == "replay" else SETTLE_S)
     image: Image | None = None
-    while True:
+    while image is None or time.monotonic() < until_s:
         try:
-            image = source.read(camera.timeout_s).image
-        except FrameTimeoutError:
-            if time.monotonic() > until_s + camera.timeout_s:
-                raise
-            continue
+            image = pictures.next().image
         except EndOfStreamError as error:
             if image is None:
-                raise CameraLostError(f"camera {camera.id} has no picture: {error}") from error
-            return image
-        if time.monotonic() >= until_s:
-            return image
+                raise CameraLostError(f"camera {camera.id} has no picture: {pictures.complaint or error}") from error
+            break
+    return image
 
 
 def take_baseline(
     config: AgentConfig, camera: CameraConfig, out: Path, tell: Callable[[float], None], *, look_s: float = LOOK_S
-) -> Baseline:
+) -> tuple[Baseline, int]:
     """Looks at the camera for `look_s`, or to the end of a recording, and writes what it sees as its baseline.
 
-    `tell` is called with the share that is done, 0 to 1.
+    Also returns how many frames were passed over, because they are no pictures. `tell` is called with the share that is done, 0 to 1.
 
     Raises:
         CameraLostError: the camera cannot be opened, gives too few pictures, or changes their size.
@@ -80,19 +101,21 @@ def take_baseline(
     _, choice = choose_profile(config)
     source: Camera = camera_opener(camera, choice)()
     with closing(source):
-        _settled(source, camera)
-        found = _watched(source, camera, tell, look_s)
+        pictures = Pictures(source, camera.timeout_s)
+        _settled(pictures, camera)
+        found = _watched(pictures, camera, tell, look_s)
     write(out, found)
-    return found
+    return found, pictures.skipped
 
 
-def _watched(source: Camera, camera: CameraConfig, tell: Callable[[float], None], look_s: float) -> Baseline:
+def _watched(pictures: Pictures, camera: CameraConfig, tell: Callable[[float], None], look_s: float) -> Baseline:
     began_s, looks, times = time.monotonic(), list[Look](), list[tuple[int, int]]()
     smooth: FloatArray | float = 0.0
     while len(looks) < MOST and ((past_s := time.monotonic() - began_s) < look_s or len(looks) < FEWEST):
         tell(min(1.0, past_s / look_s))
-        frame = _next(source, camera)
-        if frame is None:
+        try:
+            frame = pictures.next()
+        except EndOfStreamError:
             break
         look = look_at(frame.image)
         if looks and look.size != looks[0].size:
@@ -105,16 +128,3 @@ def _watched(source: Camera, camera: CameraConfig, tell: Callable[[float], None]
     (first, began_ns), (last, ended_ns) = times[0], times[-1]
     fps = 1e9 * (last - first) / (ended_ns - began_ns) if ended_ns > began_ns else None
     return sum_up(camera.id, looks, smooth / np.float32(len(looks)), fps)
-
-
-def _next(source: Camera, camera: CameraConfig) -> Frame | None:
-    """The next picture; None at the end of a recording."""
-    until_s = time.monotonic() + camera.timeout_s
-    while True:
-        try:
-            return source.read(camera.timeout_s)
-        except FrameTimeoutError:
-            if time.monotonic() > until_s:
-                raise
-        except EndOfStreamError:
-            return None

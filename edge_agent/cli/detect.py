@@ -27,7 +27,7 @@ def detect(  # noqa: PLR0913 - a command's options
     sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Pictures, folders or videos.")],
     model: Annotated[Path, typer.Option("--model", "-m", metavar="PATH", help="The model file.")],
     *,
-    backend: Annotated[str, typer.Option(metavar="auto|tflite|onnx|tensorrt", help="The engine.")] = "auto",
+    backend: Annotated[str, typer.Option(metavar="auto|tflite|onnx", help="The engine.")] = "auto",
     labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Names: a text file or a .pbtxt.")] = None,
     decoder: Annotated[str | None, typer.Option(metavar="TOML", help=DECODER)] = None,
     conf: Annotated[float, typer.Option(min=0, max=1, help="Keep detections with a score above.")] = 0.25,

@@ -58,9 +58,11 @@ def _take_baseline(loaded: "Loaded", camera: "CameraConfig", out: Path | None) -
     named = camera.health.baseline if camera.health else None
     path = out or named or loaded.path.absolute().parent / f"{camera.id}.baseline.json"
     with _bar(f"looking at {camera.id}") as tell:
-        found = take_baseline(loaded.config, camera, path, tell)
+        found, skipped = take_baseline(loaded.config, camera, path, tell)
     rate = "" if found.fps is None else f", {found.fps:.1f} frames/s"
     typer.echo(f"{path}: {found.size[0]}x{found.size[1]}{rate}, brightness {found.brightness.median:.0f}")
+    if skipped:
+        typer.echo(f"note: {skipped} frames were passed over, because they are no pictures", err=True)
     for sentence in _doubts(found):
         typer.echo(f"note: {sentence}", err=True)
     if named is not None and path.absolute() == named:
@@ -72,17 +74,20 @@ def _take_baseline(loaded: "Loaded", camera: "CameraConfig", out: Path | None) -
     typer.echo(f'  [cameras.health]\n  baseline = "{written}"')
 
 
+_PLAIN = 0.02  # of the picture with structure
+
+
 def _doubts(found: "Baseline") -> Iterator[str]:
     """What this baseline cannot tell, and what looks wrong already."""
-    from edge_agent.app.eyes import tells_focus
-    from edge_agent.config.health import COVERED_BELOW, DARK_BELOW, OVEREXPOSED_ABOVE
+    from edge_agent.app.health_limits import tells_focus
+    from edge_agent.config.health import DARK_BELOW, OVEREXPOSED_ABOVE
     from edge_agent.core.scene import Scene
 
     if found.brightness.median < DARK_BELOW:
         yield "the picture is nearly black; if that is not how it should be, mend it and take the baseline anew"
     if found.clipped.median > OVEREXPOSED_ABOVE:
         yield "the picture is nearly white; if that is not how it should be, mend it and take the baseline anew"
-    if found.structure.median < COVERED_BELOW:
+    if found.structure.median < _PLAIN:
         yield "the picture is plain: a cover before the lens would look the same and cannot be told"
     if not tells_focus(found):
         yield "the picture is too plain, or changes too much, to tell blur"

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-DARK_BELOW = 10.0
-OVEREXPOSED_ABOVE = 0.9
-COVERED_BELOW = 0.02
-"""Where there is no baseline. Nobody runs a line on such pictures, so that they are no false alarm anywhere."""
+DARK_BELOW = 5.0
+OVEREXPOSED_ABOVE = 0.99
+"""Where there is no baseline: next to nothing is to be seen. A dark machine with one lit part has more than the first, a
+bright field behind the belt shows its edge. That the lens is covered cannot be told there: a plain belt looks the same.
+"""
 
 
 class HealthConfig(BaseModel):

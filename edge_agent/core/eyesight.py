@@ -28,7 +28,7 @@ TURNS = 16
 
 _OFFSETS = tuple((5 * turn // 4 % 4, 3 * turn % 4) for turn in range(TURNS))  # quarters of a step; far ones in a row
 _BLOCKS = (6, 8)
-_BLOCK = (12, 24)
+_BLOCK = (10, 20)
 _FAR = 6  # pixels: steps that are blurred over less lose sharpness
 _EDGE = 8.0  # levels², of a tile: steps of about 2 levels from sample to sample, where noise allows
 _NOISE_SHARE = 2.0  # measured: white noise of up to 15 levels gives no tile more than this share of itself
@@ -119,7 +119,7 @@ def _share(flags: Array) -> float:
 
 
 def _blocks(green: Image) -> FloatArray:
-    """`(48, 12, 24)` of the picture, one from the middle of each cell of a grid; fewer or smaller in a small picture."""
+    """`(48, 10, 20)` of the picture, one from the middle of each cell of a grid; fewer or smaller in a small picture."""
     height, width = green.shape
     rows, columns = min(_BLOCKS[0], height), min(_BLOCKS[1], width)
     cell_h, cell_w = height // rows, width // columns
@@ -136,9 +136,10 @@ def _energy(blocks: FloatArray, apart: int) -> FloatArray:
     count, height, width = blocks.shape
     if height <= apart or width <= apart:
         return np.zeros(count, np.float32)
-    flat, squares = blocks.ravel(), np.zeros((2, blocks.size), np.float32)  # as one row: see `_structure`
-    np.subtract(flat[apart:], flat[:-apart], out=squares[0, :-apart])
-    np.subtract(flat[apart * width :], flat[: -apart * width], out=squares[1, : -apart * width])
+    flat, squares = blocks.ravel(), np.empty((2, blocks.size), np.float32)  # as one row: see `_structure`
+    for row, step in zip(squares, (apart, apart * width), strict=True):
+        np.subtract(flat[step:], flat[:-step], out=row[:-step])
+        row[-step:] = 0
     np.square(squares, out=squares)
     across, down = (squares.reshape(2, count, height * width) @ _weights(height, width, apart)[..., None])[..., 0]
     energy: FloatArray = across + down

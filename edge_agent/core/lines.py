@@ -2,6 +2,10 @@
 
 from typing import Literal, get_args
 
+import numpy as np
+
+from edge_agent.core.datatypes import Array, FloatArray
+
 Point = tuple[float, float]
 Segment = tuple[Point, Point]
 Direction = Literal["right", "left", "up", "down", "any"]
@@ -47,6 +51,14 @@ def crosses(line: Segment, direction: Direction, before: Point, now: Point) -> b
     length = _minus(end, start)
     place = _dot(_minus(meeting, start), length) / _dot(length, length)
     return 0 <= place <= 1
+
+
+def distances_to(line: Segment, points: FloatArray) -> Array:
+    """`(N,)` from each of the points `(N, 2)` to the nearest of the line; all in the same units."""
+    start, along = np.array(line[0]), np.array(_minus(line[1], line[0]))
+    share = np.clip((points - start) @ along / (along @ along), 0, 1)
+    away: Array = np.linalg.norm(points - (start + share[:, None] * along), axis=1)
+    return away
 
 
 def _minus(a: Point, b: Point) -> Point:

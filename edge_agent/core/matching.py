@@ -3,8 +3,6 @@
 Boxes are `(N, 4) float32` xyxy in frame pixels.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from edge_agent.core.boxes import iou
@@ -56,12 +54,18 @@ def around(boxes: FloatArray) -> FloatArray:
     return np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
 
 
-def shares_under(box: FloatArray, others: Sequence[FloatArray]) -> Array:
-    """`(N,)` the share of the box `(4,)` that lies under each of the others."""
-    over = np.stack(others) if others else np.empty((0, 4), np.float32)
-    both = np.clip(np.minimum(box[2:], over[:, 2:]) - np.maximum(box[:2], over[:, :2]), 0, None)
-    shares: Array = np.prod(both, axis=1) / np.prod(sizes(box[None]))
+def shares_under(boxes: FloatArray, others: FloatArray) -> Array:
+    """`(N, M)` the share of each box that lies under each of the others."""
+    over = np.minimum(boxes[:, None, 2:], others[None, :, 2:]) - np.maximum(boxes[:, None, :2], others[None, :, :2])
+    np.clip(over, 0, None, out=over)
+    shares: Array = over[..., 0] * over[..., 1] / np.prod(sizes(boxes), axis=1)[:, None]
     return shares
+
+
+def contains(boxes: FloatArray, points: FloatArray) -> Array:
+    """`(N, M) bool`: whether each box has each of the points `(M, 2)` within it."""
+    inside = (boxes[:, None, :2] <= points[None]) & (points[None] <= boxes[:, None, 2:])
+    return np.asarray(inside.all(axis=2))
 
 
 def centred(boxes: FloatArray, frame: FloatArray) -> FloatArray:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from edge_agent.core.datatypes import Array, FloatArray, ModelSpec, TensorSpec
-from edge_agent.errors import ModelError
+from edge_agent.errors import LabelsError, ModelError
 
 _FRACTION_MOST = 1.5  # a box in fractions reaches a little over 1
 _PIXELS_LEAST = 8.0  # the finest cell of a grid; relative coordinates, as YOLOX has them, lie between the two
@@ -31,7 +31,7 @@ def labels_for(model: ModelSpec, output: TensorSpec, classes: int) -> tuple[str,
         ModelError: there are more labels than classes, or fewer.
     """
     if model.labels and len(model.labels) != classes:
-        raise ModelError(
+        raise LabelsError(
             f"{model.name}: there are {len(model.labels)} labels, but the output {output} has {classes} classes; give the "
             "labels file that belongs to the model"
         )
@@ -52,7 +52,7 @@ def required_labels(model: ModelSpec) -> tuple[str, ...]:
             "label map"
         )
     if model.labels[0].lower() in _BACKGROUND and "names" not in model.metadata:
-        raise ModelError(
+        raise LabelsError(
             f"{model.name}: its labels begin with {model.labels[0]!r}, but such models do not count the background as a "
             "class, and every name would be that of the class before; give a labels file without that line, or with "
             "another name in it if it is a class"
@@ -67,7 +67,7 @@ def check_classes(numbers: Array, labels: Sequence[str], first: int = 0) -> None
         ModelError: one has none.
     """
     if numbers.size and numbers.max() - first >= len(labels):
-        raise ModelError(
+        raise LabelsError(
             f"the warm-up run gave the class {int(numbers.max())}, counted from {first}, but there are only "
             f"{len(labels)} labels; give the labels file that belongs to the model"
         )

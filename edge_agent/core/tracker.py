@@ -18,27 +18,26 @@ from edge_agent.core.matching import (
     best_pairs,
     centred,
     centres,
+    contains,
     explained,
     overlaps_after,
-    shares_under,
     shifts_between,
     sizes,
 )
+from edge_agent.core.track import FADE, SPEED_FROM, Point, Track, centre_of, lift_shadows
 
-Point = tuple[float, float]
 Pairs = list[tuple[int, int]]
 
 # The numbers below are from simulated belts: late stamps, missed frames, lost pictures, parts 0.01 to 1.5 widths apart.
-SPEED_FROM = 3  # sightings: fewer do not average a bad box, more lag behind a belt that speeds up
 USUAL_FROM, USUAL_OF = 8, 15  # intervals whose median is the usual one; with fewer it is not known
-FADE = 0.9  # of an object's claim, per frame it was missed: it may have left, and the next one be in its place
 LATE_AT_MOST = 0.95  # intervals: after one the next picture would come first; less, because clocks are not exact
 TREMBLE = 0.1  # of an object's size: as far a box may jump back on a belt that goes on, or stands
 UNLIKELY = 0.5  # objects that something unlikely must explain more
 NEVER = -9.0  # the likelihood of what cannot be
+MOST_BOXES = 64  # followed in one frame, which bounds what a frame may cost
+MOST_TRACKS = 2 * MOST_BOXES  # with those that are missed
+SHIFTED_AT_MOST = 24  # tracks asked for one common shift
 SHIFTS_OF = 10_000  # overlaps looked at for one common shift, about 2 ms at most: 100 shifts of 10 objects to 10 boxes
-HIDDEN = 0.67  # share of a new box under another: more is the same object again; equal boxes with an IoU of 0.5
-FILLED = 0.9  # share of a new box under several others: more is these others once more, in one box
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +53,6 @@ class TrackerSettings:
     gain_iou: float = 0.3  # what is less likely (another count of pictures, another speed) must explain so much more
     max_gap_ms: float = 500
     max_gap_frames: int = 6  # five missed in a row are common where something hides a part
-
-
-@dataclass(slots=True, eq=False)
-class Track:
-    """One object. `centre` and `previous` are in frame pixels; `previous` is None in its first frame."""
-
-    id: int
-    box: FloatArray  # (4,) xyxy in frame pixels
-    class_id: int
-    score: float
-    centre: Point
-    seen_ns: int
-    previous: Point | None = None
-    moved: bool = False  # by half its size at least, since it came
-    is_shadow: bool = False  # began under others, and did not stand on ground of its own yet
-    velocity: Point = (0.0, 0.0)  # pixels per picture
-    hits: int = 1
-    start: Point = (0.0, 0.0)
-    missed_frames: int = 0
-    path: deque[tuple[float, Point]] = field(default_factory=lambda: deque(maxlen=SPEED_FROM))  # picture, centre
 
 
 @dataclass(slots=True)
@@ -99,24 +78,23 @@ class Tracker:
         """One frame. Returns the tracks seen in it, and the ids of those given up.
 
         `seq` counts the camera's pictures, those that were lost included; without it every picture is taken to come.
-        The order of the detections does not matter: they are sorted by place, so that of equally good pairs always the
-        same one wins.
+        Of more than `MOST_BOXES` the first are followed: what matters most comes first. Else their order does not matter:
+        they are sorted by place, so that of equally good pairs always the same one wins.
         """
         self._count(captured_ns, seq)
+        detections = detections[:MOST_BOXES]
         detections = detections[np.lexsort(detections.boxes.T)]
         guesses, pairs = self._match(detections.boxes, captured_ns)
         for track in self._tracks:
             track.missed_frames += 1
         for row, box, column in self._sightings(guesses, detections.boxes, pairs):
-            _move(self._tracks[row], box, detections, column, captured_ns, self._picture)
+            self._tracks[row].move(box, detections, column, captured_ns, self._picture)
         seen = [track for track in self._tracks if not track.missed_frames]
         self._learn_flow(seen)
         known = {column for _, column in pairs}
         seen += [self._start(detections, i, captured_ns) for i in range(len(detections)) if i not in known]
-        _lift_shadows(seen)
-        gone = [track.id for track in self._tracks if self._is_gone(track, captured_ns)]
-        self._tracks = [track for track in self._tracks if track.id not in gone]
-        return sorted(seen, key=attrgetter("id")), gone
+        lift_shadows(seen)
+        return sorted(seen, key=attrgetter("id")), self._give_up(captured_ns)
 
     def _count(self, now_ns: int, seq: int | None) -> None:
         """Pictures since the last frame, and how long each took."""
@@ -151,7 +129,7 @@ class Tracker:
         guess, overlap = self._corrected(guesses[chosen], boxes, moved[chosen])
         least = np.array([[self._least_overlap(track)] for track in self._tracks])
         affinity = np.where(overlap > 0, 1 + overlap, np.where(still >= least, still, 0))
-        return guess, best_pairs(affinity * np.array([[_claim(track)] for track in self._tracks]))
+        return guess, best_pairs(affinity * np.array([[track.claim] for track in self._tracks]))
 
     def _corrected(self, guesses: FloatArray, boxes: FloatArray, overlap: Array) -> tuple[FloatArray, Array]:
         """Guesses and their overlaps with the boxes; moved all alike where that explains much more.
@@ -166,7 +144,8 @@ class Tracker:
         if not seen.any() or (self._knows_flow and best[seen].min() >= self.settings.still_iou):
             return guesses, overlap
         free = (overlap[stands] < self.settings.still_iou).all(axis=0)
-        shift = self._shift(guesses[~stands], boxes[free], overlap[~stands][:, free], np.flatnonzero(~stands))
+        rows = self._best_known(np.flatnonzero(~stands))
+        shift = self._shift(guesses[rows], boxes[free], overlap[rows][:, free], rows)
         if shift is None:
             return guesses, overlap
         for row in np.flatnonzero(~stands):
@@ -175,6 +154,11 @@ class Tracker:
             track.velocity = (track.velocity[0] + float(shift[0]), track.velocity[1] + float(shift[1]))
         guesses = guesses + np.where(stands[:, None], 0, np.tile(shift, 2))
         return guesses, iou(guesses, boxes)
+
+    def _best_known(self, rows: Array) -> Array:
+        """Of many tracks those that tell most about a motion that all share: seen of late, and often."""
+        tracks = self._tracks
+        return np.array(sorted(rows, key=lambda row: (tracks[row].missed_frames, -tracks[row].hits))[:SHIFTED_AT_MOST])
 
     def _shift(self, guesses: FloatArray, boxes: FloatArray, overlap: Array, rows: Array) -> FloatArray | None:
         """`(2,)` pixels by which the guesses `(N, 4)` for the tracks in `rows` are all wrong; None if they are right."""
@@ -255,14 +239,17 @@ class Tracker:
         like the one it was paired with, all of them were seen: where they should be, but around the box's centre.
         """
         paired = {row for row, _ in pairs}
-        lost = [i for i, t in enumerate(self._tracks) if i not in paired and t.hits > 1 and not t.is_shadow]
+        lost = np.array([i for i, t in enumerate(self._tracks) if i not in paired and t.hits > 1 and not t.is_shadow])
+        if not pairs or not len(lost):
+            return [(row, boxes[column], column) for row, column in pairs]
         sightings = []
-        for row, column in pairs:
-            box = boxes[column]
-            group = [row, *(i for i in lost if _contains(box, _centre(guesses[i])))]
+        is_lost = np.ones(len(lost), bool)
+        inside = contains(boxes[[column for _, column in pairs]], centres(guesses[lost]))
+        for (row, column), held in zip(pairs, inside, strict=True):
+            box, group = boxes[column], [row, *lost[held & is_lost].tolist()]
             if len(group) > 1 and self._looks_like_all(box, guesses[group]):
                 sightings += [(i, part, column) for i, part in zip(group, centred(guesses[group], box), strict=True)]
-                lost = [i for i in lost if i not in group]
+                is_lost &= ~held
             else:
                 sightings.append((row, box, column))
         return sightings
@@ -273,7 +260,7 @@ class Tracker:
 
     def _start(self, detections: Detections, index: int, now_ns: int) -> Track:
         box = detections.boxes[index]
-        class_id, score, centre = int(detections.classes[index]), float(detections.scores[index]), _centre(box)
+        class_id, score, centre = int(detections.classes[index]), float(detections.scores[index]), centre_of(box)
         track = Track(self._next_id, box, class_id, score, centre, now_ns, start=centre)
         track.velocity = self._flow or (0.0, 0.0)
         track.path.append((self._picture, centre))
@@ -290,53 +277,15 @@ class Tracker:
         if steady:
             self._flow = sorted(steady, key=lambda velocity: math.hypot(*velocity))[len(steady) // 2]
 
+    def _give_up(self, now_ns: int) -> list[int]:
+        """Forgets what is gone, and of too many tracks those that were missed longest; returns their ids."""
+        gone = [track for track in self._tracks if self._is_gone(track, now_ns)]
+        if len(self._tracks) - len(gone) > MOST_TRACKS:
+            gone = sorted(self._tracks, key=attrgetter("missed_frames"))[MOST_TRACKS:]
+        ids = [track.id for track in gone]
+        self._tracks = [track for track in self._tracks if track not in gone]
+        return ids
+
     def _is_gone(self, track: Track, now_ns: int) -> bool:
         missed_ms = (now_ns - track.seen_ns) / 1e6
         return track.missed_frames >= self.settings.max_gap_frames and missed_ms >= self.settings.max_gap_ms
-
-
-def _move(track: Track, box: FloatArray, detections: Detections, index: int, now_ns: int, picture: float) -> None:
-    """Takes the box as the track's newest sighting, and label and score from the detection."""
-    track.box = box
-    track.previous, track.centre = track.centre, _centre(track.box)
-    track.class_id, track.score = int(detections.classes[index]), float(detections.scores[index])
-    track.seen_ns, track.hits, track.missed_frames = now_ns, track.hits + 1, 0
-    track.path.append((picture, track.centre))
-    width, height = track.box[2] - track.box[0], track.box[3] - track.box[1]
-    way = (abs(track.centre[0] - track.start[0]), abs(track.centre[1] - track.start[1]))
-    track.moved = track.moved or bool(way[0] > width / 2 or way[1] > height / 2)
-    then, (x, y) = track.path[0]
-    track.velocity = ((track.centre[0] - x) / (picture - then), (track.centre[1] - y) / (picture - then))
-
-
-def _lift_shadows(seen: list[Track]) -> None:
-    """Marks new tracks under others as shadows, and ends it for those that stand on their own ground now."""
-    doubtful = [track for track in seen if track.hits == 1 or track.is_shadow]
-    if not doubtful:
-        return
-    solid = [track.box for track in seen if track not in doubtful]
-    everyone = {track.id: [other.box for other in seen if other is not track] for track in doubtful}
-    for track in sorted(doubtful, key=lambda track: (_is_several(track.box, everyone[track.id]), -track.score)):
-        hidden = bool((shares_under(track.box, solid) > HIDDEN).any()) or _is_several(track.box, solid)
-        was_shadow, track.is_shadow = track.is_shadow, hidden
-        if not hidden:
-            solid.append(track.box)
-            track.previous = None if was_shadow else track.previous
-
-
-def _is_several(box: FloatArray, others: list[FloatArray]) -> bool:
-    shares = shares_under(box, others)
-    return bool(shares.max(initial=0) <= HIDDEN and shares.sum() > FILLED)
-
-
-def _claim(track: Track) -> float:
-    """What its affinity counts; that of a shadow less than of any object that should be there."""
-    return float(FADE**track.missed_frames * (0.5 if track.is_shadow else 1))
-
-
-def _contains(box: FloatArray, point: Point) -> bool:
-    return bool(box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3])
-
-
-def _centre(box: FloatArray) -> Point:
-    return (float(box[0] + box[2]) / 2, float(box[1] + box[3]) / 2)

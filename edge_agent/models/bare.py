@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.core.datatypes import ModelSpec, TensorSpec
-from edge_agent.errors import ModelError
+from edge_agent.errors import LabelsError, ModelError
 from edge_agent.models.label_map import CLASSES_MOST
 from edge_agent.models.labels import named_by, read_labels
 
@@ -40,7 +40,7 @@ def identify(path: Path) -> ModelFile:
         ModelError: there is none, it is empty or cannot be read, or it is not a kind of model that can be run.
     """
     if path.is_dir():
-        raise ModelError(f"{path} is a folder; bundles cannot be read yet: give the .tflite, .onnx or .engine in it")
+        raise ModelError(f"{path} is a folder; bundles cannot be read yet: give the .tflite or .onnx in it")
     if not path.exists():
         raise ModelError(f"{path}: there is no such file")
     kind = FORMATS.get(path.suffix.lower())
@@ -120,7 +120,7 @@ def _own_labels(file: ModelFile, metadata: Mapping[str, Any]) -> tuple[str, ...]
 def _given_labels(path: Path, metadata: Mapping[str, Any]) -> tuple[str, ...]:
     labels, names = read_labels(path), metadata.get("names")
     if isinstance(names, Mapping | list) and len(labels) < len(names):
-        raise ModelError(f"{path}: has {len(labels)} labels, but the model names {len(names)} classes")
+        raise LabelsError(f"{path}: has {len(labels)} labels, but the model names {len(names)} classes")
     return labels
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from edge_agent.errors import ModelError
+from edge_agent.errors import LabelsError, ModelError
 from edge_agent.models.label_map import (
     CLASSES_MOST,
     NAMELESS,
@@ -47,7 +47,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
     try:
         return _labels_in(_content(path), is_map=path.suffix.lower() == ".pbtxt")
     except Complaint as complaint:
-        raise ModelError(f"{path}{complaint}") from None
+        raise LabelsError(f"{path}{complaint}") from None
 
 
 def named_by(lines: Sequence[str]) -> tuple[str, ...]:

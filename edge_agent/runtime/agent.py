@@ -177,8 +177,8 @@ class Agent:
                 elif isinstance(notice, CameraBack):
                     back = {"camera": notice.camera, "outage_s": round(notice.outage_s, 3)}
                     self.herald.event("camera_back", "info", f"camera {notice.camera} is back", back)
-        for eye in self.health.eyes.values():
-            for news in eye.news():
+        for watch in self.health.watches.values():
+            for news in watch.news():
                 if news.is_well:
                     self.herald.event("camera_healthy", "info", news.message, news.data)
                 else:

@@ -4,7 +4,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -85,6 +85,7 @@ class Capture:
         self._state: tuple[Condition, str] = ("opening", "")
         self._lost_ns: int | None = None
         self._openings = 0
+        self._named = 0
         self._last_seq = -1
         self._interval_ns: float | None = None
         self._stop = threading.Event()
@@ -178,7 +179,7 @@ class Capture:
                     self.given = getattr(camera, "given", {})
                     log.warning("camera_changed", camera=self._camera_id, given=self.given)
                 self._accept(replace(frame, seq=frame.seq + seq_offset) if seq_offset else frame)
-                self.skipped = skipped_before + getattr(camera, "skipped", 0)
+                self._count_skipped(skipped_before + getattr(camera, "skipped", 0), getattr(camera, "unreadable", ()))
                 quiet_since_s = time.monotonic()
 
     def _read_back(self, camera: Camera) -> None:
@@ -187,6 +188,13 @@ class Capture:
         refused: Mapping[str, tuple[Any, Any]] = getattr(camera, "refused", {})
         for key, (asked, given) in refused.items():
             log.warning("camera_setting_refused", camera=self._camera_id, key=key, asked=asked, given=given)
+
+    def _count_skipped(self, skipped: int, names: Sequence[str]) -> None:
+        """Each time round a loop the same ones come again: once is enough to say."""
+        if skipped > self.skipped == 0 or (skipped > self.skipped and len(names) > self._named):
+            self._named = len(names)
+            log.warning("pictures_unreadable", camera=self._camera_id, count=skipped, names=list(names))
+        self.skipped = skipped
 
     def _accept(self, frame: Frame) -> None:
         self._last_seq = frame.seq

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from edge_agent.core.parts import Ledger
+from edge_agent.runtime.camera_watch import CameraWatch
 from edge_agent.runtime.capture import Capture
 from edge_agent.runtime.desk import Desk
-from edge_agent.runtime.eye import Eye
 from edge_agent.runtime.link import Link
 from edge_agent.runtime.mailbox import Mailbox
 from edge_agent.runtime.outbox import Outbox
@@ -49,7 +49,7 @@ class Health:
     stopping: bool = False
     ending: str = "stopping"
     stall_s: float = STALL_S  # at the least
-    eyes: Mapping[str, Eye] = field(default_factory=dict)
+    watches: Mapping[str, CameraWatch] = field(default_factory=dict)
 
     def state(self) -> tuple[wire.State, tuple[str, ...]]:
         """The state of contract's table, and why."""
@@ -58,7 +58,7 @@ class Health:
         lost = tuple(f"camera_lost:{name}" for name, camera in self.captures.items() if camera.condition == "lost")
         stalled = ("engine_stalled",) if self._is_stalled() else ()
         if self.pipeline.opened.is_set() and (lost or stalled):
-            return "error", lost + stalled
+            return "error", stalled + lost
         if self.pipeline.engine is None or not all(c.condition in ("open", "finished") for c in self.captures.values()):
             return "starting", ()
         reasons = self._degradations()
@@ -94,7 +94,7 @@ class Health:
         return time.monotonic_ns() - self.pipeline.last_tick_ns > limit_s * 1e9
 
     def _degradations(self) -> tuple[str, ...]:
-        reasons = [f"camera_unhealthy:{name}" for name, eye in self.eyes.items() if eye.findings]
+        reasons = []
         if _recently(self.desk.last_overdue_ns):
             reasons.append("deadline_missed")
         if _recently(self.pipeline.last_failure_ns):
@@ -104,11 +104,14 @@ class Health:
         if self.desk.nobody_listens:
             reasons.append("no_arm")
         now = [flag for flag in self.vitals.throttled or () if not flag.endswith("_since_boot")]
-        return tuple(reasons + [f"throttled:{flag}" for flag in now])
+        unhealthy = [f"camera_unhealthy:{name}" for name, watch in self.watches.items() if watch.findings]
+        return tuple(
+            reasons + [f"throttled:{flag}" for flag in now] + unhealthy
+        )  # there may be more than `state` holds
 
     def _camera(self, name: str) -> wire.CameraHealth:
         capture, counts = self.captures[name], self.mailboxes[name].counts
-        newest_ns, eye = capture.last_frame_ns, self.eyes.get(name)
+        newest_ns, watch = capture.last_frame_ns, self.watches.get(name)
         return wire.CameraHealth(
             condition=capture.condition,
             fps=None if math.isnan(capture.fps) else round(capture.fps, 2),
@@ -119,9 +122,9 @@ class Health:
             losses=capture.losses,
             skipped=capture.skipped,
             age_ms=None if newest_ns is None else round((time.monotonic_ns() - newest_ns) / 1e6, 1),
-            faults=tuple(finding.fault for finding in eye.findings) if eye else (),
-            unhealthy=eye.times if eye else 0,
-            picture=eye.picture() if eye else None,
+            faults=tuple(finding.fault for finding in watch.findings) if watch else (),
+            unhealthy=watch.times if watch else 0,
+            picture=watch.picture() if watch else None,
         )
 
 

@@ -18,6 +18,7 @@ log = structlog.get_logger()
 HEARTBEAT_S = 0.25
 ANNOUNCE_S = 10.0
 REPORT_S = 2.0
+MOST_REASONS = 16
 Severity = Literal["info", "warning", "alarm"]
 CAN_JUDGE = ("ready", "running", "degraded")
 
@@ -40,9 +41,11 @@ class Herald:
         if self._desk.has_overdue_confirmation(time.monotonic_ns()):
             self._desk.give_up_unconfirmed()
             self._link.abort("a verdict was not confirmed while it was valid")
+        if self.winding_down:  # what is being stopped looks as if nothing were wrong with it
+            return
         if (state, reasons) != self._said or now_s >= self._announce_due_s:
             self.announce(state, reasons)
-        if state in CAN_JUDGE and not self.winding_down and now_s >= self._beat_due_s:
+        if state in CAN_JUDGE and now_s >= self._beat_due_s:
             self._beat_due_s = max(self._beat_due_s + HEARTBEAT_S, now_s)
             self._beat(state)
         if now_s >= self._report_due_s:
@@ -116,7 +119,7 @@ class Herald:
     def _send_state(self, state: wire.State, reasons: tuple[str, ...]) -> None:
         topic = self._scribe.topics.of("state")
         with self._scribe.page(topic) as head:
-            payload = wire.StateMessage(**head, state=state, reasons=reasons[:16]).payload()
+            payload = wire.StateMessage(**head, state=state, reasons=_at_most(reasons, MOST_REASONS)).payload()
             self._link.send(Message(topic, payload, qos=1, retain=True))
 
     def _birth(self, head: dict[str, Any]) -> wire.Birth:
@@ -161,3 +164,8 @@ class Herald:
                 self._announce_due_s = 0.0
             elif isinstance(notice, Down):
                 self._desk.give_up_unconfirmed(self._ups)
+
+
+def _at_most(reasons: tuple[str, ...], limit: int) -> tuple[str, ...]:
+    """The first ones, and how many more there are where they do not fit."""
+    return reasons if len(reasons) <= limit else (*reasons[: limit - 1], f"more:{len(reasons) - limit + 1}")

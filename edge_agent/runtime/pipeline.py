@@ -10,10 +10,11 @@ import structlog
 
 from edge_agent.core.parts import Decision, Ledger, Part
 from edge_agent.errors import BadFrameError, FatalError
+from edge_agent.runtime.camera_watch import CameraWatch
 from edge_agent.runtime.desk import Desk, Sight
 from edge_agent.runtime.engine import Engine, Lap
-from edge_agent.runtime.eye import Eye
 from edge_agent.runtime.mailbox import Mailroom, Taken
+from edge_agent.runtime.rarely import Rarely
 from edge_agent.runtime.trigger import Inspector
 
 log = structlog.get_logger()
@@ -37,7 +38,7 @@ class Pipeline:
     """Opens the engine in its own thread, because CUDA contexts belong to one, and drives it.
 
     What it counts may be read by any thread: `failures` are frames that could not be judged, `longest_infer_ms` is the
-    longest run of late. `eyes`, one per camera, say whether a verdict may stand on a frame; without them any may.
+    longest run of late. `watches`, one per camera, say whether a verdict may stand on a frame; without them any may.
     """
 
     def __init__(
@@ -47,10 +48,10 @@ class Pipeline:
         mailroom: Mailroom,
         ledger: Ledger,
         desk: Desk,
-        eyes: Sequence[Eye] = (),
+        watches: Sequence[CameraWatch] = (),
     ) -> None:
         self._open_engine, self._make_inspectors = open_engine, make_inspectors
-        self._eyes = eyes
+        self._watches = watches
         self._mailroom, self._ledger, self._desk = mailroom, ledger, desk
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
@@ -59,6 +60,7 @@ class Pipeline:
         self.opened = threading.Event()
         self.failed: BaseException | None = None
         self.failures = 0
+        self._unreadable, self._failed = Rarely(), Rarely()
         self.last_failure_ns: int | None = None
         self.longest_infer_ms = 0.0
         self.stages: deque[Stages] = deque(maxlen=1000)
@@ -117,12 +119,14 @@ class Pipeline:
             self.step(engine, inspector, part, taken)
         except BadFrameError as error:
             self._count_failure()
-            log.warning("frame_unreadable", frame=taken.frame.seq, reason=str(error))
+            if (unlogged := self._unreadable.now()) is not None:
+                log.warning("frame_unreadable", frame=taken.frame.seq, reason=str(error), unlogged=unlogged)
             if part is not None:
                 self._close(part, Decision.unknown("bad_frame"), Sight(taken.frame))
         except Exception:
             self._count_failure()
-            log.exception("frame_failed", frame=taken.frame.seq, source=taken.frame.source)
+            if (unlogged := self._failed.now()) is not None:
+                log.exception("frame_failed", frame=taken.frame.seq, source=taken.frame.source, unlogged=unlogged)
             if part is not None:
                 self._close(part, Decision.unknown("internal_error"), Sight(taken.frame))
             return False
@@ -135,7 +139,7 @@ class Pipeline:
     def step(self, engine: Engine, inspector: Inspector, part: Part | None, taken: Taken) -> None:
         """One frame, from the mailbox to the socket."""
         frame = taken.frame
-        is_fit = self._eyes[taken.lane].examine(frame) if self._eyes else True
+        is_fit = self._watches[taken.lane].examine(frame) if self._watches else True
         detections, lap = engine.look(frame.image)
         for judged in inspector.finish(frame, part, detections, is_fit=is_fit):
             sight = Sight(frame, detections, lap, judged.frames)

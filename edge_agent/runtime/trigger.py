@@ -8,10 +8,12 @@ import numpy as np
 
 from edge_agent.core.boxes import iou
 from edge_agent.core.datatypes import Array, Detections, FloatArray, Frame
-from edge_agent.core.lines import Direction, Segment, crosses, heading_of
+from edge_agent.core.lines import Direction, Segment, crosses, distances_to, heading_of
+from edge_agent.core.matching import centres, contains
 from edge_agent.core.parts import Decision, Ledger, Part, combine
 from edge_agent.core.ports import Observation, Rule
-from edge_agent.core.tracker import Track, Tracker
+from edge_agent.core.track import Track
+from edge_agent.core.tracker import Tracker
 
 MakeRule = Callable[[], Rule]
 SAME_THING_IOU = 0.45  # two labels on one object; touching parts overlap far less
@@ -126,7 +128,8 @@ class LineInspector:
     ) -> list[Judged]:
         """Follows the parts, gathers what is found on them, and judges those that crossed with this frame."""
         is_part = self._is_part(detections)
-        tracks, gone = self._tracker.update(detections[is_part], frame.captured_ns, frame.seq)
+        parts = self._nearest_first(detections[is_part], frame)
+        tracks, gone = self._tracker.update(parts, frame.captured_ns, frame.seq)
         tracks = [track for track in tracks if not track.is_shadow]
         for track_id in gone:
             self._dossiers.pop(track_id, None)
@@ -148,6 +151,13 @@ class LineInspector:
             if not same_thing[index, kept].any():
                 kept.append(index)
         return np.isin(np.arange(len(detections)), found[kept])
+
+    def _nearest_first(self, parts: Detections, frame: Frame) -> Detections:
+        """By their distance to the line: of more than the tracker follows, those near it are the ones that matter."""
+        width, height = frame.size
+        (ax, ay), (bx, by) = self._line
+        line = (ax * width, ay * height), (bx * width, by * height)
+        return parts[np.argsort(distances_to(line, centres(parts.boxes)), kind="stable")]
 
     def _gather(self, tracks: list[Track], others: Detections, *, is_fit: bool) -> None:
         owners = owners_of(others.boxes, tracks)
@@ -179,10 +189,10 @@ def owners_of(boxes: FloatArray, tracks: list[Track]) -> Array:
     """For each box `(N, 4)` the index of the part that contains its centre, the nearest of several; -1 for none."""
     if not tracks or not len(boxes):
         return np.full(len(boxes), -1)
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    middles = centres(boxes)
     parts = np.stack([track.box for track in tracks])
-    inside = (centres[:, None] >= parts[None, :, :2]).all(2) & (centres[:, None] <= parts[None, :, 2:]).all(2)
-    distance = np.linalg.norm(centres[:, None] - (parts[None, :, :2] + parts[None, :, 2:]) / 2, axis=2)
+    inside = contains(parts, middles).T
+    distance = np.linalg.norm(middles[:, None] - centres(parts)[None], axis=2)
     nearest = np.where(inside, distance, np.inf)
     return np.where(np.any(inside, axis=1), nearest.argmin(axis=1), -1)
 

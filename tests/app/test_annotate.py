@@ -1,6 +1,9 @@
 from pathlib import Path
 
-from edge_agent.app.annotate import CopyNames
+import numpy as np
+
+from edge_agent.app.annotate import CopyNames, annotate
+from edge_agent.core.datatypes import Detections
 
 
 def test_a_picture_keeps_its_stem_and_those_after_it_get_numbers():
@@ -32,3 +35,29 @@ def test_a_picture_named_like_a_frame_of_a_video_does_not_overwrite_it():
 def test_the_same_picture_twice_makes_two_copies():
     names = CopyNames()
     assert [names.of(Path("x.png"), None) for _ in range(2)] == ["x.jpg", "x-2.jpg"]
+
+
+def reds(direction, line=((0.5, 0.0), (0.5, 1.0))):
+    """How far the red reaches from the middle: left, right, up, down, in pixels."""
+    drawn = annotate(np.zeros((300, 400, 3), np.uint8), Detections.empty(), (), line, direction)
+    rows, columns = np.nonzero((drawn == (0, 0, 255)).all(axis=2))
+    return 200 - columns.min(), columns.max() - 200, 150 - rows.min(), rows.max() - 150
+
+
+def test_an_arrow_shows_which_way_parts_cross_the_line():
+    left, right, *_ = reds("right")
+    assert (right > 25, left < 5) == (True, True)
+    left, right, *_ = reds("left")
+    assert (left > 25, right < 5) == (True, True)
+    *_, up, down = reds("down", ((0.0, 0.5), (1.0, 0.5)))
+    assert (down > 25, up < 5) == (True, True)
+
+
+def test_where_any_direction_counts_there_is_an_arrow_each_way():
+    left, right, *_ = reds("any")
+    assert min(left, right) > 25
+
+
+def test_without_a_line_there_is_no_arrow():
+    drawn = annotate(np.zeros((30, 40, 3), np.uint8), Detections.empty(), ())
+    assert not drawn.any()

@@ -1,8 +1,12 @@
+import re
+
 import pytest
 
 from edge_agent.app.check import check, secret_problems
 from edge_agent.config import load
+from tests.backends.models import write_onnx
 from tests.fixtures import REPO
+from tests.system.agents import config_text, replay
 
 LINES = (
     (REPO / "examples" / "rtsp.toml").read_text().replace("# username", "username").replace("# password", "password")
@@ -29,3 +33,32 @@ def test_with_the_password_file_all_is_well(config):
     secret.touch(0o600)
     secret.write_text("s3cret\n")
     assert check(config)[1] == secret_problems(load(config)) == []
+
+
+@pytest.mark.parametrize("content", ["", "one\ntwo\n"])
+def test_what_is_wrong_with_a_labels_file_is_told_at_its_line(config, content):
+    config.with_name("names.txt").write_text(content)
+    config.write_text(re.sub(r"(?m)^labels = .*", 'labels = "names.txt"', config.read_text()))
+    keys = {problem.key for problem in check(config)[1]}
+    assert "model.labels" in keys
+    assert "model.path" not in keys
+
+
+def test_a_line_before_a_classifier_is_refused_where_it_stands(tmp_path):
+    tensor = (1, [1, 3, 8, 8])
+    model = write_onnx(
+        tmp_path / "sorts.onnx",
+        [("GlobalAveragePool", ["images"], "mean"), ("Flatten", ["mean"], "flat"), ("Softmax", ["flat"], "scores")],
+        {"images": tensor},
+        {"scores": (1, [1, 3])},
+    )
+    (tmp_path / "names.txt").write_text("good\nbad\nother\n")
+    camera = replay(
+        REPO / "examples/photos", trigger='kind = "line"\n  parts = ["good"]\n  line = [[0.5, 0], [0.5, 1]]'
+    )
+    more = 'labels = "names.txt"\n[model.decoder]\nkind = "classifier"\ninput = "zero_to_one"'
+    config = tmp_path / "agent.toml"
+    config.write_text(config_text(model=model, cameras=camera, port=1, more=more))
+    (problem,) = check(config)[1]
+    assert (problem.key, problem.line is None) == ("cameras[0].trigger.kind", False)
+    assert 'write kind = "frame"' in problem.message

@@ -6,6 +6,9 @@ import sys
 import cv2
 import pytest
 
+from edge_agent.app.snapshot import Pictures
+from edge_agent.core.datatypes import Frame, Later
+from edge_agent.errors import BadFrameError, FrameTimeoutError
 from tests.cameras.media import picture, write_video
 from tests.fixtures import REPO
 from tests.system.agents import config_text
@@ -45,3 +48,42 @@ def test_a_camera_that_gives_nothing_ends_with_1_and_one_sentence(tmp_path, kind
     assert sentence in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out.png").exists()
+
+
+class Faulty:
+    """A camera that gives what it is told to, and then only broken pictures, or nothing."""
+
+    def __init__(self, *steps, then):
+        self.steps, self.then, self.seq = list(steps), then, 0
+
+    def read(self, timeout_s):
+        self.seq += 1
+        step = self.steps.pop(0) if self.steps else self.then
+        if isinstance(step, Exception):
+            raise step
+        return Frame(step, self.seq, self.seq * 40_000_000)
+
+    def close(self):
+        pass
+
+
+def broken():
+    raise BadFrameError("a damaged JPEG")
+
+
+BROKEN = Later(broken, (8, 8))
+
+
+def test_broken_and_late_pictures_are_passed_over_and_the_broken_counted():
+    source = Faulty(
+        BROKEN, picture(1), FrameTimeoutError("late"), BROKEN, BadFrameError("torn"), picture(2), then=BROKEN
+    )
+    pictures = Pictures(source, 5)
+    assert [pictures.next().seq, pictures.skipped] == [2, 1]
+    assert [pictures.next().seq, pictures.skipped] == [6, 3]
+
+
+@pytest.mark.parametrize(("then", "error"), [(BROKEN, BadFrameError), (FrameTimeoutError("late"), FrameTimeoutError)])
+def test_without_a_good_picture_in_time_the_reason_is_raised(then, error):
+    with pytest.raises(error):
+        Pictures(Faulty(then=then), 0.05).next()

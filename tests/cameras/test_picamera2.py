@@ -241,6 +241,8 @@ def test_where_picamera2_is_missing_the_sentence_says_what_to_install(monkeypatc
     monkeypatch.setitem(sys.modules, "picamera2", None)
     with pytest.raises(UnavailableError, match=r"apt install python3-picamera2.*--system-site-packages"):
         opened()
+    with pytest.raises(UnavailableError, match="apt install python3-picamera2"):
+        picamera2.verify(Config())
 
 
 def test_a_picamera2_that_does_not_load_is_not_called_missing(tmp_path, monkeypatch):

@@ -1,10 +1,11 @@
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.core.lines import DIRECTIONS, crosses, normal_along
+from edge_agent.core.lines import DIRECTIONS, crosses, distances_to, normal_along
 
 UPRIGHT = ((0.5, 0.0), (0.5, 1.0))
 LEVEL = ((0.0, 0.5), (1.0, 0.5))
@@ -106,3 +107,8 @@ def test_any_counts_every_change_of_sides_once(way):
     sides = [x < 0.5 for x, _ in way]
     changes = sum(a != b for a, b in pairwise(sides))
     assert crossings == changes
+
+
+def test_the_distance_to_a_line_is_that_to_its_nearest_point_and_ends_count():
+    points = np.array([[3, 5], [0, 5], [0, -4], [3, 14]], np.float32)
+    assert distances_to(((0, 0), (0, 10)), points).tolist() == [3, 0, 4, 5]

@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge_agent.core.datatypes import Detections
-from edge_agent.core.tracker import Tracker, TrackerSettings
+from edge_agent.core.tracker import MOST_BOXES, MOST_TRACKS, Tracker, TrackerSettings
 from tests.builders import MS, make_box, make_detections
 
 FRAME_NS = 40 * MS
@@ -302,21 +302,21 @@ SEEDS, FPS, WIDTHS = st.integers(0, 2**32), st.floats(5, 60), st.floats(20, 200)
 LATE, SLOW, FAST = st.floats(0, 1), st.floats(0.05, 0.5), st.floats(0.05, 1.5)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(SEEDS, FPS, WIDTHS, SLOW, LATE, st.integers(0, 2))
 def test_one_part_is_one_track_and_crosses_once(seed, fps, width, step, late, misses):
     ids, crossed = Belt(seed, fps, width, step, late).run(misses=misses)
     assert (ids, crossed) == ({0: {1}}, [(0, 1)])
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(SEEDS, FPS, WIDTHS, FAST, LATE, st.integers(0, 2))
 def test_a_part_may_be_fast_once_its_speed_is_known(seed, fps, width, step, late, misses):
     ids, crossed = Belt(seed, fps, width, step, late, ramp=True).run(misses=misses)
     assert (ids, crossed) == ({0: {1}}, [(0, 1)])
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(SEEDS, FPS, WIDTHS, SLOW, LATE, st.integers(0, 2), st.integers(2, 5), st.floats(0.3, 1.5))
 def test_parts_in_a_row_are_one_track_each_and_cross_once_each(seed, fps, width, step, late, misses, parts, gap):
     ids, crossed = Belt(seed, fps, width, step, late, parts=parts, gap=gap).run(miss_after=3, misses=misses)
@@ -324,7 +324,7 @@ def test_parts_in_a_row_are_one_track_each_and_cross_once_each(seed, fps, width,
     assert crossed == [(part, part + 1) for part in range(parts)]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(SEEDS, FPS, WIDTHS, FAST, st.floats(0, 0.9), st.integers(2, 5), st.floats(0.3, 1.5))
 @example(seed=0, fps=5.0, width=20.0, step=1.5, late=0.0, parts=5, gap=0.5)  # just one part further with each picture
 def test_a_fast_row_is_one_track_per_part(seed, fps, width, step, late, parts, gap):
@@ -385,3 +385,22 @@ def test_the_order_of_detections_does_not_change_the_tracks(scenes, random):
         seen_b, gone_b = shuffled.update(detections[order], number * FRAME_NS)
         assert gone_a == gone_b
         assert [(t.id, t.centre) for t in seen_a] == [(t.id, t.centre) for t in seen_b]
+
+
+def test_of_more_boxes_than_it_follows_the_first_are_followed():
+    tracker = Tracker()
+    many = make_detections(*((0, 0.5, make_box(30 * n, 50)) for n in range(MOST_BOXES + 20)))
+    seen, _ = tracker.update(many, 0, 0)
+    assert sorted(track.centre[0] for track in seen) == [30 * n for n in range(MOST_BOXES)]
+
+
+def test_boxes_without_rhyme_or_reason_leave_no_more_tracks_than_it_keeps():
+    tracker, rng = Tracker(heading=(1, 0)), np.random.default_rng(1)
+    living = set()
+    for k in range(60):
+        corners = rng.uniform(0, 1000, (300, 2))
+        boxes = np.concatenate([corners, corners + rng.uniform(5, 100, (300, 2))], axis=1).astype(np.float32)
+        seen, gone = tracker.update(make_detections(*((0, 0.5, box) for box in boxes)), k * 5 * MS, k)
+        living = (living | {track.id for track in seen}) - set(gone)
+        assert len(living) <= MOST_TRACKS
+    assert len(living) == MOST_TRACKS

@@ -465,7 +465,7 @@ def test_tls_files_that_cannot_be_used_are_refused(tmp_path, authority):
 
 
 def test_the_port_follows_tls_unless_it_is_set():
-    assert mqtt.Config(host="a").port == 1883
+    assert mqtt.Config(host="a").port == mqtt.Config(host="fe80::1").port == 1883
     assert mqtt.Config(host="a", tls={}).port == 8883
     assert mqtt.Config(host="a", tls={}, port=1).port == 1
 
@@ -485,3 +485,9 @@ def test_the_port_follows_tls_unless_it_is_set():
 def test_a_configuration_that_cannot_work_is_refused(settings, problem):
     with pytest.raises(ValidationError, match=problem):
         mqtt.Config(**{"host": "a", **settings})
+
+
+@pytest.mark.parametrize("host", ["mqtt://broker", "broker:1883", "[fe80::1]:1883", "a broker"])
+def test_a_host_with_a_scheme_a_port_or_spaces_is_refused(host):
+    with pytest.raises(ValueError, match="must be a name or an address, without scheme, port or spaces"):
+        mqtt.Config(host=host)

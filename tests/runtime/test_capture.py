@@ -324,3 +324,16 @@ def test_of_a_camera_that_says_nothing_nothing_is_given(run):
     capture, room = run(opener(Scripted([0])))
     room.take(PATIENCE_S)
     assert capture.given == {}
+
+
+def test_pictures_that_cannot_be_read_are_logged_by_name_once_however_often_they_come_round(run, tmp_path):
+    folder = write_pictures(tmp_path, 3)
+    (folder / "1.png").write_bytes(b"no picture")
+    with capture_logs() as logs:
+        capture, room = run(lambda: replay.create(replay.Config(source=folder, loop=True)))
+        for _ in range(7):
+            room.take(PATIENCE_S)
+        assert capture.stop(PATIENCE_S)
+    told = [entry for entry in logs if entry["event"] == "pictures_unreadable"]
+    assert [(entry["camera"], entry["count"], entry["names"]) for entry in told] == [("top", 1, ["1.png"])]
+    assert capture.skipped >= 3

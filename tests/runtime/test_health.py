@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from edge_agent.core.datatypes import Frame
-from edge_agent.core.oculist import Bound, Limits
+from edge_agent.core.health_judge import Bound, Limits
 from edge_agent.core.parts import Decision
 from edge_agent.errors import CameraLostError, EndOfStreamError, FrameTimeoutError
+from edge_agent.runtime.camera_watch import CameraWatch
 from edge_agent.runtime.capture import Capture
-from edge_agent.runtime.eye import Eye
 from edge_agent.runtime.health import Health, Vitals, latencies
 from edge_agent.runtime.pipeline import Stages
 from edge_agent.wire import messages as wire
@@ -125,7 +125,7 @@ def test_it_is_ready_while_everything_is_open_and_no_part_was_seen(tmp_path):
             def begin(self, frame):
                 return None
 
-            def finish(self, frame, part, detections):
+            def finish(self, frame, part, detections, *, is_fit):
                 return []
 
         return Blind()
@@ -209,14 +209,27 @@ def test_throttling_degrades_it_while_it_lasts(plant):
 
 def test_an_unhealthy_camera_degrades_it_and_is_named_with_its_faults(plant):
     plant.run()
-    eye = Eye("top", Limits(brightness=Bound(40, 48)))
-    plant.health.eyes = {"top": eye}
+    watch = CameraWatch("top", Limits(brightness=Bound(40, 48)))
+    plant.health.watches = {"top": watch}
     assert plant.health.state() == ("running", ())
     for number in range(60):
-        eye.examine(Frame(np.full((90, 160, 3), number % 8, np.uint8), number, number * 40_000_000))
+        watch.examine(Frame(np.full((90, 160, 3), number % 8, np.uint8), number, number * 40_000_000))
     assert plant.health.state() == ("degraded", ("camera_unhealthy:top",))
     told = plant.health.facts()["cameras"]["top"]
     assert (told.faults, told.unhealthy, told.picture.brightness) == (("dark",), 1, 59 % 8)
+
+
+def test_what_concerns_the_whole_device_comes_before_its_cameras(plant):
+    plant.run()
+    dark = {f"cam{number}": CameraWatch(f"cam{number}", Limits(brightness=Bound(40, 48))) for number in range(20)}
+    for watch in dark.values():
+        for number in range(30):
+            watch.examine(Frame(np.full((9, 16, 3), number % 8, np.uint8), number, number * 40_000_000))
+    plant.health.watches = dark
+    plant.station.desk.unheard.add("top")
+    reasons = plant.health.state()[1]
+    assert reasons[0] == "no_arm"
+    assert len(reasons) == 21
 
 
 def test_an_error_outweighs_what_degrades(plant):

@@ -66,9 +66,22 @@ def test_a_change_of_state_is_announced_at_once(station, line):
     ]
 
 
+def test_while_it_stops_nothing_is_announced_but_the_end(station, line):
+    station.herald.winding_down = True
+    station.herald.tick("ready", ())
+    assert line.on("/state") == []
+    station.herald.announce("offline", ("stopping",))
+    assert [state["state"] for state in line.on("/state")] == ["offline"]
+
+
 def test_more_reasons_than_fit_are_cut(station, line):
     station.herald.tick("error", tuple(f"camera_lost:{number}" for number in range(40)))
-    assert len(line.on("/state")[0]["reasons"]) == 16
+    assert line.on("/state")[0]["reasons"] == [f"camera_lost:{number}" for number in range(15)] + ["more:25"]
+
+
+def test_as_many_reasons_as_fit_are_all_told(station, line):
+    station.herald.tick("error", tuple(f"camera_lost:{number}" for number in range(16)))
+    assert line.on("/state")[0]["reasons"] == [f"camera_lost:{number}" for number in range(16)]
 
 
 def test_on_a_new_connection_everything_is_announced_again():

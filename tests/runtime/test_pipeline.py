@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from edge_agent.core.datatypes import Frame
-from edge_agent.core.oculist import Bound, Limits
+from edge_agent.core.health_judge import Bound, Limits
 from edge_agent.core.parts import Decision
 from edge_agent.errors import FatalError, ModelError
 from edge_agent.rules import defect
-from edge_agent.runtime.eye import Eye
+from edge_agent.runtime.camera_watch import CameraWatch
 from edge_agent.runtime.mailbox import Mailroom
 from edge_agent.runtime.pipeline import MAX_FAILURES, Pipeline
 from edge_agent.runtime.trigger import FrameInspector, LineInspector
@@ -36,7 +36,7 @@ def broken_picture(seq=0):
 class Works:
     """A station with a pipeline that plays a recording; `show` hands in a frame and waits until it is taken."""
 
-    def __init__(self, path, *, cameras=("top",), make_inspector=None, eyes=(), **settings):
+    def __init__(self, path, *, cameras=("top",), make_inspector=None, watches=(), **settings):
         self.line = Wire()
         self.station = Station(one_after_the_other(self.line), cameras=cameras, **settings)
         self.room = Mailroom()
@@ -48,7 +48,7 @@ class Works:
             self.room,
             self.station.ledger,
             self.station.desk,
-            eyes,
+            watches,
         )
 
     @property
@@ -114,9 +114,9 @@ def test_a_verdict_tells_its_stages_and_they_are_kept_for_the_statistics(tmp_pat
 
 
 def test_each_camera_has_eyes_of_its_own_and_only_a_blind_ones_parts_are_unknown(tmp_path):
-    eyes = (Eye("top", Limits(brightness=Bound(40, 48))), Eye("side", None))
+    watches = (CameraWatch("top", Limits(brightness=Bound(40, 48))), CameraWatch("side", None))
     model = record(tmp_path / "m.npz", [])
-    with Works(model, cameras=("top", "side"), eyes=eyes, deadline_ms=20_000) as works:
+    with Works(model, cameras=("top", "side"), watches=watches, deadline_ms=20_000) as works:
         works.show(picture(), lane=0)
         works.show(picture(), lane=1)
         (blind,), (well,) = works.verdicts(1, "top"), works.verdicts(1, "side")

@@ -36,7 +36,7 @@ EARLIEST = 5  # pictures: parts in one wide box are placed by its centre
 
 def latest_of(name):
     """Pictures from a crossing to its verdict: where a part stands on the line, a pixel decides which it is."""
-    return 10_000 if "turns" in name or name == "stops_on_line" else LATEST
+    return 10_000 if "turns" in name or name.startswith("stops") else LATEST
 
 
 def assert_each_part_has_its_verdict(sequence, latest=LATEST):

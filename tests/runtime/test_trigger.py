@@ -372,3 +372,17 @@ def test_two_part_labels_on_one_object_are_one_part(apart_px):
         found = make_detections((0, 0.8, box), (1, 0.4, box + apart_px))
         inspector.finish(make_frame(k, k * 33 * MS, width=400), None, found)
     assert ledger.opened == 1
+
+
+@pytest.mark.parametrize("rows", [1, 12, 30])
+def test_where_the_belt_is_full_each_part_has_its_verdict_all_the_same(rows):
+    ledger = Ledger(150, 600)
+    inspector = LineInspector("top", ledger, ["bean"], [], parts=["bean"], line=((0.5, 0), (0.5, 1)), direction="right")
+    left, columns, step_px = 0, 12, 9
+    for k in range(110):
+        xs = [30 * column + step_px * k - 360 for column in range(columns)]
+        found = [(0, 0.8, make_box(x, 20 + 30 * row)) for x in xs if 0 < x < 600 for row in range(rows)]
+        inspector.finish(make_frame(k, k * 40 * MS, width=600, height=940), None, make_detections(*found))
+        left = max(left, len(found))
+    assert left == rows * columns
+    assert ledger.opened == rows * columns

@@ -70,7 +70,7 @@ def test_in_the_dark_parts_are_unknown_and_light_heals_by_itself(tmp_path, broke
         "faults": "dark",
         "times": 1,
         "brightness": 0,
-        "brightness_limit": 10.0,
+        "brightness_limit": 5.0,
     }
     assert well.json["severity"] == "info"
     assert 3 < well.json["data"]["lasted_s"] < 6

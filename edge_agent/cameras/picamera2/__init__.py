@@ -23,4 +23,9 @@ def create(config: Config, size_of: Callable[[tuple[int, int]], tuple[int, int]]
     return Picamera2Camera(load(), config, size_of)
 
 
+def verify(config: Config) -> None:  # noqa: ARG001 - as of every kind
+    """Raises `UnavailableError` where Picamera2 is not installed, or does not load. Opens nothing."""
+    load()
+
+
 __all__ = ["Config", "create"]

@@ -54,7 +54,7 @@ class Config(BaseModel):
     @field_validator("host")
     @classmethod
     def _is_no_url(cls, host: str) -> str:
-        if "/" in host or any(c.isspace() for c in host):
+        if "/" in host or host.count(":") == 1 or "]:" in host or any(c.isspace() for c in host):
             raise ValueError("must be a name or an address, without scheme, port or spaces: broker.example.com")
         return host
 

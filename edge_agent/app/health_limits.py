@@ -2,9 +2,9 @@
 
 from edge_agent.app import baseline as baseline_file
 from edge_agent.config import CameraConfig, ConfigProblemsError, LineTrigger, Loaded, Problem
-from edge_agent.config.health import COVERED_BELOW, DARK_BELOW, OVEREXPOSED_ABOVE, HealthConfig
+from edge_agent.config.health import DARK_BELOW, OVEREXPOSED_ABOVE, HealthConfig
 from edge_agent.core.baseline import Baseline
-from edge_agent.core.oculist import NO_BOUND, Bound, Limits
+from edge_agent.core.health_judge import NO_BOUND, Bound, Limits
 from edge_agent.core.scene import Scene
 from edge_agent.errors import ConfigError
 from edge_agent.runtime.view import View
@@ -12,8 +12,8 @@ from edge_agent.runtime.view import View
 _RECORDED = ("replay", "simulator")
 _ENCODED = ("stream", "pipeline")
 _FROZEN_S = 2.0  # a real sensor never repeats itself
-_FROZEN_STREAM_S = 10.0  # an encoder may repeat a still scene until its next key frame
-_USUAL_CLIPPED = 0.7
+_FROZEN_STREAM_S = 30.0  # encoders that save may repeat a still scene until the next key frame: up to some 20 s
+_USUAL_CLIPPED = 0.95
 _TELLING = 0.5  # a sharpness that falls below half of its own median while all is well tells nothing
 _LEAVE = 1.2  # back above a lower bound by so much
 
@@ -46,7 +46,7 @@ def limits_of(camera: CameraConfig) -> Limits | None:
     return Limits(
         brightness=_lower(told.dark_below, 0.5 * base.brightness.low if base else DARK_BELOW),
         clipped=_clipped(told, base),
-        structure=_lower(told.covered_below, 0.25 * base.structure.low if base else COVERED_BELOW),
+        structure=_lower(told.covered_below, 0.25 * base.structure.low if base else 0.0),
         sharpness=_sharpness(told, base),
         in_place=_lower(told.moved_below, 0.0) if base else NO_BOUND,
         frozen_s=_frozen_s(camera, told),
@@ -123,12 +123,11 @@ def _asked_size(camera: CameraConfig) -> tuple[int, int] | None:
 
 
 def _rate(camera: CameraConfig, told: HealthConfig, base: Baseline | None) -> tuple[float, float] | None:
-    """What is asked for, else that of the baseline, unless the line makes the rate: parts trigger the camera then."""
-    if not is_live(camera) and "rate_tolerance" not in told.model_fields_set:
+    """What is asked for, else that of the baseline; not where parts may trigger the camera, unless it is wished."""
+    is_paced = is_live(camera) and isinstance(camera.trigger, LineTrigger)
+    if not is_paced and "rate_tolerance" not in told.model_fields_set:
         return None
-    wanted = getattr(camera, "fps", None) or None
-    if wanted is None and base is not None and isinstance(camera.trigger, LineTrigger):
-        wanted = base.fps
+    wanted = getattr(camera, "fps", None) or (base.fps if base is not None and is_paced else None)
     if wanted is None or told.rate_tolerance == 0:
         return None
     return (1 - told.rate_tolerance) * wanted, (1 + told.rate_tolerance) * wanted

@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 
 from edge_agent.app import baseline as files
-from edge_agent.app.eyes import health_problems, is_watched, limits_of
+from edge_agent.app.health_limits import health_problems, is_watched, limits_of
 from edge_agent.core.baseline import Baseline, Spread
+from edge_agent.core.health_judge import HealthJudge
 from edge_agent.errors import ConfigError, UsageError
 from tests.config.documents import changed, load_text
+from tests.scenes import plain, seen
 
 STEADY = Spread(0.4, 0.5, 0.6)
 
@@ -62,13 +64,13 @@ def test_a_recording_may_stand_still_and_come_at_any_rate_unless_it_is_asked_for
 
 def test_without_a_baseline_only_what_nobody_runs_a_line_on_is_bad(tmp_path):
     found = limits(tmp_path)
-    assert (found.brightness.enter, found.clipped.enter, found.structure.enter) == (10, 0.9, 0.02)
+    assert (found.brightness.enter, found.clipped.enter, found.structure.enter) == (5, 0.99, 0)
     assert math.isnan(found.sharpness.enter)
     assert math.isnan(found.in_place.enter)
     assert (found.size, found.fps, found.scene, found.frozen_s) == (None, None, None, 2)
 
 
-@pytest.mark.parametrize(("source", "seconds"), [("0", 2), ("'rtsp://cam/1'", 10)])
+@pytest.mark.parametrize(("source", "seconds"), [("0", 2), ("'rtsp://cam/1'", 30)])
 def test_streams_may_repeat_a_picture_for_longer_than_devices(tmp_path, source, seconds):
     loaded = load_text(tmp_path, changed(("source = 0", f"source = {source}")))
     assert limits_of(loaded.config.cameras[1]).frozen_s == seconds
@@ -119,6 +121,58 @@ def test_a_camera_whose_every_frame_is_a_part_has_no_rate_by_its_baseline(tmp_pa
     line = 'kind = "line"\n  parts = ["bottle"]\n  line = [[0.6, 0.0], [0.6, 1.0]]'
     text = changed((line, 'kind = "frame"'), ("[mqtt]", '[cameras.health]\nbaseline = "b.json"\n[mqtt]'))
     assert limits_of(load_text(tmp_path, text).config.cameras[1]).fps is None
+    asked = text.replace("source = 0", "source = 0\nfps = 30")
+    assert limits_of(load_text(tmp_path, asked).config.cameras[1]).fps is None
+    wished = asked.replace("[cameras.health]", "[cameras.health]\nrate_tolerance = 0.5")
+    assert limits_of(load_text(tmp_path, wished).config.cameras[1]).fps == (15, 45)
+
+
+def seen_for(seconds, found, *shots):
+    """The faults after so long of these pictures, 25 a second in turn, and whether each frame was fit."""
+    judge = HealthJudge(found)
+    fit = [judge.examine(shots[k % len(shots)], k, k * 40_000_000) for k in range(round(25 * seconds))]
+    return [finding.fault for finding in judge.findings], fit
+
+
+def lit(level, spot=None, share=0.01):
+    """A plain surface with light falling off to its sides, and one spot that covers a share of it."""
+    image = plain(level)
+    if spot is not None:
+        side = round((image.shape[0] * image.shape[1] * share) ** 0.5)
+        image[100 : 100 + side, 100 : 100 + side] = spot
+    return image
+
+
+BELTS = {
+    "grey belt": lit(110),
+    "dim belt": lit(30),
+    "dark machine with a lit part": lit(4, spot=230, share=0.02),
+    "dark machine": lit(6),
+    "white product": lit(240),
+    "bright field with a thin rail": lit(255, spot=20, share=0.02),
+}
+
+
+@pytest.mark.parametrize("name", BELTS)
+def test_without_a_baseline_an_ordinary_plain_picture_is_no_fault(tmp_path, name):
+    shots = [seen(BELTS[name], 2, seed=seed) for seed in range(8)]
+    faults, fit = seen_for(5, limits(tmp_path), *shots)
+    assert faults == []
+    assert all(fit)
+
+
+def test_a_light_that_flashes_in_every_second_frame_is_no_illness(tmp_path):
+    shots = [seen(plain(level), 2, seed=level) for level in (110, 1, 112, 2)]
+    faults, fit = seen_for(5, limits(tmp_path), *shots)
+    assert faults == []
+    assert fit == [number % 2 == 0 for number in range(len(fit))]
+
+
+@pytest.mark.parametrize(("level", "fault"), [(0, "dark"), (2, "dark"), (255, "overexposed")])
+def test_without_a_baseline_a_camera_that_sees_nothing_is_found(tmp_path, level, fault):
+    faults, fit = seen_for(5, limits(tmp_path), *(seen(plain(level), 1, seed=seed) for seed in range(8)))
+    assert faults == [fault]
+    assert not any(fit)
 
 
 def test_a_baseline_is_read_as_it_was_written(tmp_path):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_agent.core.datatypes import Frame
-from edge_agent.core.oculist import Finding, Limits, Oculist
+from edge_agent.core.health_judge import Finding, HealthJudge, Limits
 from edge_agent.wire import messages as wire
 
 QUIET_S = 30.0
@@ -23,18 +23,16 @@ class News:
     is_well: bool
 
 
-class Eye:
+class CameraWatch:
     """`examine` belongs to the pipeline, `news` to the main thread; all else may be read by any.
 
     Attributes:
-        findings: the faults that the camera has now.
         times: how often it became unhealthy.
     """
 
     def __init__(self, camera: str, limits: Limits | None, *, quiet_s: float = QUIET_S) -> None:
         self._camera, self._quiet_s = camera, quiet_s
-        self._oculist = Oculist(limits) if limits else None
-        self.findings: tuple[Finding, ...] = ()
+        self._judge = HealthJudge(limits) if limits else None
         self.times = 0
         self._since_ns = self._until_ns = 0
         self._told: frozenset[str] = frozenset()
@@ -42,11 +40,17 @@ class Eye:
 
     def set_limits(self, limits: Limits | None) -> None:
         """From the next frame on. What was found so far stays until frames say otherwise."""
-        oculist = self._oculist
-        if oculist is not None and limits is not None:
-            oculist.limits = limits
+        judge = self._judge
+        if judge is not None and limits is not None:
+            judge.limits = limits
             return
-        self._oculist, self.findings = (Oculist(limits) if limits else None), ()
+        self._judge = HealthJudge(limits) if limits else None
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """The faults that the camera has now; none where nobody looks."""
+        judge = self._judge
+        return judge.findings if judge else ()
 
     def examine(self, frame: Frame) -> bool:
         """Whether a verdict may stand on this frame.
@@ -54,18 +58,16 @@ class Eye:
         Raises:
             BadFrameError: what the camera gave is no picture.
         """
-        oculist = self._oculist
-        if oculist is None:
+        judge = self._judge
+        if judge is None:
             return True
-        is_fit = oculist.examine(frame.image, frame.seq, frame.captured_ns)
-        if bool(oculist.findings) != bool(self.findings):
-            if oculist.findings:
-                self.times += 1
-                self._since_ns = frame.captured_ns
-            else:
-                self._until_ns = frame.captured_ns
-        if oculist is self._oculist:
-            self.findings = oculist.findings
+        was_unhealthy = bool(judge.findings)
+        is_fit = judge.examine(frame.image, frame.seq, frame.captured_ns)
+        if was_unhealthy:
+            self._until_ns = frame.captured_ns
+        if judge.findings and not was_unhealthy:
+            self.times += 1
+            self._since_ns = frame.captured_ns
         return is_fit
 
     def news(self) -> Iterator[News]:
@@ -76,7 +78,8 @@ class Eye:
                 self._told = frozenset()
                 lasted_s = max(0.0, (self._until_ns - self._since_ns) / 1e9)
                 data = {"camera": self._camera, "lasted_s": round(lasted_s, 1), "times": self.times}
-                yield News(f"camera {self._camera} sees well again", data, is_well=True)
+                end = "sees well again" if self._judge else "is not watched any more"
+                yield News(f"camera {self._camera} {end}", data, is_well=True)
             return
         faults = {finding.fault for finding in findings}
         if faults <= self._told or (not self._told and now_s - self._told_s < self._quiet_s):
@@ -88,16 +91,16 @@ class Eye:
 
     def picture(self) -> wire.PictureHealth | None:
         """What the newest frame looks like; None where nobody looks, or none came."""
-        oculist = self._oculist
-        look = oculist.look if oculist else None
-        if oculist is None or look is None:
+        judge = self._judge
+        look = judge.look if judge else None
+        if judge is None or look is None:
             return None
         return wire.PictureHealth(
             brightness=look.brightness,
             clipped=look.clipped,
             structure=look.structure,
             sharpness=look.sharpness,
-            in_place=oculist.in_place,
+            in_place=judge.in_place,
         )
 
     def _facts(self, findings: tuple[Finding, ...]) -> dict[str, Any]:

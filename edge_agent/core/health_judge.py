@@ -89,7 +89,7 @@ class Sign:
 _GOOD = Sign(is_bad=False)
 
 
-class Watch:
+class FaultWatch:
     """One fault of one camera: bad frames make it unhealthy after a while, good ones well again."""
 
     def __init__(self) -> None:
@@ -118,7 +118,7 @@ class Watch:
         self.is_bad, self._turned_ns = False, None
 
 
-class Oculist:
+class HealthJudge:
     """Looks at every frame of one camera. `limits` may be replaced between two frames.
 
     Attributes:
@@ -134,7 +134,7 @@ class Oculist:
         self.fps: float | None = None
         self.in_place: float | None = None
         self.findings: tuple[Finding, ...] = ()
-        self._watches: dict[Fault, Watch] = {fault: Watch() for fault in _FAULTS}
+        self._watches: dict[Fault, FaultWatch] = {fault: FaultWatch() for fault in _FAULTS}
         self._same_since_ns = self._uncounted = self._structured_ns = 0
         self._memory = _Memory()
         self._last: tuple[int, int] | None = None

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edge_agent.core.eyesight import TURNS, sampled
-from edge_agent.core.oculist import Bound, Limits, Oculist
+from edge_agent.core.health_judge import Bound, HealthJudge, Limits
 from edge_agent.core.scene import Scene
 from tests.scenes import blurred, hand, plain, pushed, scene, seen, with_part
 
@@ -28,10 +28,10 @@ def scene_of(image):
 
 
 class Clinic:
-    """An oculist, shown picture after picture at a steady rate."""
+    """An judge, shown picture after picture at a steady rate."""
 
     def __init__(self, limits=LIMITS, fps=FPS):
-        self.oculist = Oculist(limits)
+        self.judge = HealthJudge(limits)
         self.period_ns = int(1e9 / fps)
         self.seq = 0
         self.now_ns = 5_000_000_000
@@ -40,7 +40,7 @@ class Clinic:
         """One picture; whether a verdict may stand on it."""
         self.seq += 1
         self.now_ns += self.period_ns
-        return self.oculist.examine(image, self.seq, self.now_ns)
+        return self.judge.examine(image, self.seq, self.now_ns)
 
     def show_for(self, seconds, *pictures):
         """All of the pictures in turn; which frames were fit."""
@@ -49,7 +49,7 @@ class Clinic:
 
     @property
     def faults(self):
-        return [finding.fault for finding in self.oculist.findings]
+        return [finding.fault for finding in self.judge.findings]
 
 
 def shots(image, **how):
@@ -101,7 +101,7 @@ def test_a_single_bad_frame_is_unfit_and_no_illness():
 def test_a_finding_says_what_was_measured_and_what_the_limit_is():
     clinic = Clinic()
     clinic.show_for(2, *shots(plain(20), sigma=1))
-    (finding,) = clinic.oculist.findings
+    (finding,) = clinic.judge.findings
     assert (finding.measure, finding.limit) == ("brightness", 40)
     assert finding.value == pytest.approx(20, abs=1)
 
@@ -164,7 +164,7 @@ def test_zero_seconds_switch_the_frozen_check_off():
 def test_a_camera_that_was_pushed_is_found_within_seconds_and_well_when_it_is_back(push):
     clinic = Clinic(replace(LIMITS, scene=scene_of(STATION)))
     assert all(clinic.show_for(8, *POOL))
-    assert clinic.oculist.in_place > 0.9
+    assert clinic.judge.in_place > 0.9
     away = shots(pushed(STATION, **push))
     clinic.show_for(1.5, *away)
     assert clinic.faults == []
@@ -209,7 +209,7 @@ def test_a_rate_far_from_the_one_asked_for_is_a_fault(fps, faults):
     clinic = Clinic(replace(LIMITS, fps=(17.5, 32.5)), fps=fps)
     clinic.show_for(8, *POOL)
     assert clinic.faults == faults
-    assert clinic.oculist.fps == pytest.approx(fps, rel=0.01)
+    assert clinic.judge.fps == pytest.approx(fps, rel=0.01)
 
 
 def test_frames_that_nobody_looked_at_count_for_the_rate():
@@ -218,7 +218,7 @@ def test_frames_that_nobody_looked_at_count_for_the_rate():
         clinic.seq += 4
         clinic.now_ns += 4 * clinic.period_ns
         assert clinic.show(POOL[number % 24])
-    assert clinic.oculist.fps == pytest.approx(25)
+    assert clinic.judge.fps == pytest.approx(25)
 
 
 def test_an_outage_is_not_a_slow_camera():
@@ -233,7 +233,7 @@ def test_pictures_that_come_in_bursts_have_the_rate_of_their_mean():
     for number in range(200):
         clinic.now_ns += 3 * clinic.period_ns if number % 4 == 0 else -clinic.period_ns + 1_000_000
         assert clinic.show(POOL[number % 24])
-    assert clinic.oculist.fps == pytest.approx(25, rel=0.2)
+    assert clinic.judge.fps == pytest.approx(25, rel=0.2)
 
 
 def test_without_limits_every_frame_is_fit():
@@ -245,7 +245,7 @@ def test_without_limits_every_frame_is_fit():
 def test_new_limits_hold_from_the_next_frame_on_and_end_what_they_no_longer_forbid():
     clinic = Clinic()
     clinic.show_for(2, *FAULTY["dark"])
-    clinic.oculist.limits = replace(LIMITS, brightness=Bound(5, 6))
+    clinic.judge.limits = replace(LIMITS, brightness=Bound(5, 6))
     assert not any(clinic.show_for(1.5, *FAULTY["dark"]))
     clinic.show_for(1, *FAULTY["dark"])
     assert "dark" not in clinic.faults
