@@ -73,28 +73,34 @@ class Look:
         return np.array_equal(self.plane, other.plane) and np.array_equal(self.blocks, other.blocks)
 
 
-def look_at(image: Image, before: Look | None = None) -> Look:
+def look_at(image: Image, before: Look | None = None, *, focus: bool = True) -> Look:
     """Measures `(H, W, 3) uint8`, with H and W at least 1; it may be a view of any strides.
 
-    `before` is a look of a moment ago: while the contrast is about the same, the structure is taken to be too.
+    `before` is a look of a moment ago: while the contrast is about the same, the structure is taken to be too, and
+    without `focus` the sharpness as well.
     """
     height, width = image.shape[:2]
     plane = sampled(image)
     levels = plane.astype(np.float32)
     brightness = float(np.add.reduce(levels, axis=None)) / plane.size
     variance = max(0.0, float(np.vdot(levels, levels)) / plane.size - brightness**2)
-    blocks = _blocks(image[:, :, 1])
-    energy = _energy(blocks, 1)
     contrast = variance**0.5
-    alike = before is not None and abs(contrast - before.contrast) <= _ALIKE * before.contrast
+    known = before if before and abs(contrast - before.contrast) <= _ALIKE * before.contrast else None
+    if known and not focus:
+        structure, sharpness, blocks = known.structure, known.sharpness, known.blocks
+    else:
+        blocks = _blocks(image[:, :, 1])
+        energy = _energy(blocks, 1)
+        structure = known.structure if known else max(_structure(levels), _share(energy > _TEXTURE))
+        sharpness = _sharpness(energy, _energy(blocks, _FAR)) if variance > _PLAIN**2 else None
     return Look(
         size=(width, height),
         brightness=brightness,
         black=_share(plane <= BLACK),
         clipped=_share(plane >= CLIPPED),
         contrast=contrast,
-        structure=before.structure if before and alike else max(_structure(levels), _share(energy > _TEXTURE)),
-        sharpness=_sharpness(energy, _energy(blocks, _FAR)) if variance > _PLAIN**2 else None,
+        structure=structure,
+        sharpness=sharpness,
         plane=plane,
         blocks=blocks,
     )

@@ -1,5 +1,6 @@
 """Judges a camera's eyesight: is this frame fit to be judged, and is the camera well? Pure; time is an argument."""
 
+import math
 from collections import deque
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -150,7 +151,7 @@ class HealthJudge:
         """
         if image.size == 0:
             return True
-        look = look_at(image, self._recent_look(now_ns))
+        look = look_at(image, self._recent_look(now_ns), focus=not math.isnan(self.limits.sharpness.enter))
         if self.look is None or not look.same_as(self.look):
             self._same_since_ns = now_ns
         self.look = look
