@@ -40,6 +40,7 @@ def opened(**options):
 
 
 def files_open():
+    gc.collect()  # what other tests have left behind goes now, and not in between
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
@@ -200,7 +201,7 @@ def test_a_camera_in_use_is_lost_with_the_reason_and_leaves_no_file_open(library
     for _ in range(20):
         with pytest.raises(CameraLostError):
             opened()
-    assert files_open() == before
+    assert files_open() <= before
     library.RIG.busy = False
     opened().close()
 

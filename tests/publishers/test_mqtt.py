@@ -1,5 +1,6 @@
 """`mqtt`, on a real mosquitto and real sockets."""
 
+import gc
 import socket
 import subprocess
 import sys
@@ -267,6 +268,7 @@ def test_a_second_client_of_the_same_name_takes_the_connection_over(broker):
 
 def test_connections_that_fail_or_end_leave_no_descriptor_open(broker):
     def count() -> int:
+        gc.collect()  # what other tests have left behind goes now, and not in between
         return len(list(Path("/proc/self/fd").iterdir()))
 
     mqtt.create(config_of(broker), "a").close()
@@ -276,7 +278,7 @@ def test_connections_that_fail_or_end_leave_no_descriptor_open(broker):
     broker.kill()
     with pytest.raises(PublisherLostError, match="Connection refused"):
         mqtt.create(config_of(broker), "a")
-    assert count() == before
+    assert count() <= before
 
 
 def test_a_listener_that_speaks_no_mqtt_is_a_lost_connection():
