@@ -160,27 +160,33 @@ class Capture:
         with closing(self._open()) as camera:
             self._openings += 1
             self.reopens = self._openings - 1
-            quiet_since_s = time.monotonic()
             skipped_before = self.skipped
-            seq_offset: int | None = None
-            while not self._stop.is_set():
-                self._tick()
-                try:
-                    frame = camera.read(min(TICK_S, self._timeout_s))
-                except FrameTimeoutError as error:
-                    self.timeouts += 1
-                    if time.monotonic() - quiet_since_s >= self._timeout_s:
-                        raise CameraLostError(f"no frame for {self._timeout_s:g} s: {error}") from error
-                    continue
-                if seq_offset is None:
-                    seq_offset = max(0, self._last_seq + 1 - frame.seq)
-                    self._read_back(camera)
-                elif getattr(camera, "given", self.given) is not self.given:
-                    self.given = getattr(camera, "given", {})
-                    log.warning("camera_changed", camera=self._camera_id, given=self.given)
-                self._accept(replace(frame, seq=frame.seq + seq_offset) if seq_offset else frame)
-                self._count_skipped(skipped_before + getattr(camera, "skipped", 0), getattr(camera, "unreadable", ()))
-                quiet_since_s = time.monotonic()
+            try:
+                self._take_frames(camera, skipped_before)
+            finally:  # the last pictures of a source may be among those that cannot be read
+                self._count_skipped(camera, skipped_before)
+
+    def _take_frames(self, camera: Camera, skipped_before: int) -> None:
+        quiet_since_s = time.monotonic()
+        seq_offset: int | None = None
+        while not self._stop.is_set():
+            self._tick()
+            try:
+                frame = camera.read(min(TICK_S, self._timeout_s))
+            except FrameTimeoutError as error:
+                self.timeouts += 1
+                if time.monotonic() - quiet_since_s >= self._timeout_s:
+                    raise CameraLostError(f"no frame for {self._timeout_s:g} s: {error}") from error
+                continue
+            if seq_offset is None:
+                seq_offset = max(0, self._last_seq + 1 - frame.seq)
+                self._read_back(camera)
+            elif getattr(camera, "given", self.given) is not self.given:
+                self.given = getattr(camera, "given", {})
+                log.warning("camera_changed", camera=self._camera_id, given=self.given)
+            self._accept(replace(frame, seq=frame.seq + seq_offset) if seq_offset else frame)
+            self._count_skipped(camera, skipped_before)
+            quiet_since_s = time.monotonic()
 
     def _read_back(self, camera: Camera) -> None:
         """Not every camera says what it gives."""
@@ -189,12 +195,13 @@ class Capture:
         for key, (asked, given) in refused.items():
             log.warning("camera_setting_refused", camera=self._camera_id, key=key, asked=asked, given=given)
 
-    def _count_skipped(self, skipped: int, names: Sequence[str]) -> None:
+    def _count_skipped(self, camera: Camera, skipped_before: int) -> None:
         """Each time round a loop the same ones come again: once is enough to say."""
-        if skipped > self.skipped == 0 or (skipped > self.skipped and len(names) > self._named):
+        self.skipped = skipped_before + getattr(camera, "skipped", 0)
+        names: Sequence[str] = getattr(camera, "unreadable", ())
+        if len(names) > self._named:
             self._named = len(names)
-            log.warning("pictures_unreadable", camera=self._camera_id, count=skipped, names=list(names))
-        self.skipped = skipped
+            log.warning("pictures_unreadable", camera=self._camera_id, count=self.skipped, names=list(names))
 
     def _accept(self, frame: Frame) -> None:
         self._last_seq = frame.seq

@@ -120,7 +120,9 @@ class Clock(Part):
 class Latency(Part):
     """Where the time went, in milliseconds. `total` is from capture to the decision; null where a stage did not run."""
 
-    queue: Ms | None = Field(None, description="From capture until the frame was taken up.")
+    queue: Ms | None = Field(
+        None, description="From capture until preprocessing: waiting, decoding, a look at the camera's health."
+    )
     preprocess: Ms | None = Field(None, description="Resize, pad and convert into the engine's memory.")
     infer: Ms | None = Field(None, description="The engine alone.")
     decide: Ms | None = Field(None, description="Decoding, tracking and rules.")

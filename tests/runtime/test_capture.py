@@ -337,3 +337,12 @@ def test_pictures_that_cannot_be_read_are_logged_by_name_once_however_often_they
     told = [entry for entry in logs if entry["event"] == "pictures_unreadable"]
     assert [(entry["camera"], entry["count"], entry["names"]) for entry in told] == [("top", 1, ["1.png"])]
     assert capture.skipped >= 3
+
+
+def test_a_picture_that_cannot_be_read_is_counted_also_where_it_is_the_last(run, tmp_path):
+    folder = write_pictures(tmp_path, 3)
+    (folder / "2.png").write_bytes(b"no picture")
+    capture, room = run(lambda: replay.create(replay.Config(source=folder)))
+    while capture.condition != "finished":
+        room.take(0.05)
+    assert (capture.frames, capture.skipped) == (2, 1)
