@@ -197,6 +197,7 @@ class Listener:
         """Unsubscribes and disconnects."""
         self._client.disconnect()
         self._client.loop_stop()
+        self._client.__del__()  # closes its last sockets now: the collector may come in the middle of another test
 
     def wait_until_back(self, timeout: float = 10) -> None:
         """Until it is subscribed again, after the broker was away."""
