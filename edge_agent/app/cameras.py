@@ -2,29 +2,46 @@
 
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 from typing import Any
 
 from edge_agent import plugins
+from edge_agent.app.road import Road
+from edge_agent.clock import SYSTEM, Clock
 from edge_agent.config import CameraConfig
 from edge_agent.core.heads import input_wh, picture_of
 from edge_agent.core.ports import Camera
 from edge_agent.hardware.profile import Choice
+from edge_agent.runtime.capture import Capture
 from edge_agent.runtime.engine import Engine
 from edge_agent.runtime.view import View, ViewedCamera
 
 Size = tuple[int, int]
 
 
+def make_capture(camera: CameraConfig, road: Road, clock: Clock = SYSTEM) -> Capture:
+    """The camera's capture into its mailbox. With another clock than the system's its driver must be able to take it."""
+    options = {} if clock is SYSTEM else {"clock": clock}
+    open_ = camera_opener(camera, road.choice, lambda: road.pipeline.engine, **options)
+    seed = f"{road.scribe.identity.session} {camera.id}"
+    return Capture(camera.id, open_, road.mailboxes[camera.id], timeout_s=camera.timeout_s, clock=clock, seed=seed)
+
+
+def takes_clock(camera: CameraConfig) -> bool:
+    """Whether its driver can be given a clock: one that makes its pictures itself can, one with a device cannot."""
+    return "clock" in signature(plugins.load("cameras", camera.kind).create).parameters
+
+
 def camera_opener(
-    camera: CameraConfig, choice: Choice, engine: Callable[[], Engine | None] = lambda: None
+    camera: CameraConfig, choice: Choice, engine: Callable[[], Engine | None] = lambda: None, **options: Any
 ) -> Callable[[], Camera]:
     """Opens the camera, turned and cut as configured.
 
     What the configuration of a device leaves open is what the profile says, except for a camera that scales for
-    nothing: it gives the size at which the model looks. `engine` is asked for it when the camera is opened.
+    nothing: it gives the size at which the model looks. `engine` is asked for it when the camera is opened. `options`
+    are the driver's own.
     """
     view = View(camera.rotation, camera.roi)
-    options: dict[str, Any] = {}
     if choice.profile and (_is_bare_device(camera) or getattr(camera, "wants_model_size", False)):
         wanted = choice.profile.capture
         fps = getattr(camera, "fps", None) or wanted.fps
@@ -33,8 +50,10 @@ def camera_opener(
             options["size_of"] = partial(_size_of, view, engine, (wanted.width, wanted.height))
         else:
             camera = camera.model_copy(update={"width": wanted.width, "height": wanted.height, "fps": fps})
-    create = partial(plugins.load("cameras", camera.kind).create, camera, **options)
-    return create if view.is_whole else lambda: ViewedCamera(create(), view)
+    driver = plugins.load("cameras", camera.kind)
+    runs_on = hasattr(driver, "opener")  # what it shows goes on while it is closed
+    open_ = driver.opener(camera, **options) if runs_on else partial(driver.create, camera, **options)
+    return open_ if view.is_whole else lambda: ViewedCamera(open_(), view)
 
 
 def _is_bare_device(camera: CameraConfig) -> bool:

@@ -7,9 +7,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from edge_agent import plugins
-from edge_agent.app.agent import choose_profile, engine_request
 from edge_agent.app.engine import open_engine
 from edge_agent.app.health_limits import health_problems
+from edge_agent.app.road import choose_profile, engine_request
 from edge_agent.app.rules import mismatches
 from edge_agent.config import ConfigProblemsError, Loaded, Problem, dotted, load
 from edge_agent.config.lines import KeyPath
@@ -22,13 +22,13 @@ def check(path: Path) -> tuple[Loaded | None, list[Problem]]:
         loaded = load(path)
     except ConfigProblemsError as error:
         return None, error.problems
-    problems = _publisher_problems(loaded) + _camera_problems(loaded, "verify") + health_problems(loaded)
+    problems = _publisher_problems(loaded) + camera_problems(loaded, "verify") + health_problems(loaded)
     return loaded, problems + _model_problems(loaded)
 
 
 def secret_problems(loaded: Loaded) -> list[Problem]:
     """What is wrong with the passwords, keys and certificates that the configuration names."""
-    return _publisher_problems(loaded) + _camera_problems(loaded, "verify_secrets")
+    return _publisher_problems(loaded) + camera_problems(loaded, "verify_secrets")
 
 
 def _publisher_problems(loaded: Loaded) -> list[Problem]:
@@ -36,7 +36,8 @@ def _publisher_problems(loaded: Loaded) -> list[Problem]:
     return _verify(loaded, (kind,), getattr(plugins.load("publishers", kind), "verify", None), table)
 
 
-def _camera_problems(loaded: Loaded, verify: str) -> list[Problem]:
+def camera_problems(loaded: Loaded, verify: str) -> list[Problem]:
+    """What the drivers' `verify`, or `verify_secrets`, say of the cameras' tables."""
     found = []
     for index, camera in enumerate(loaded.config.cameras):
         look = getattr(plugins.load("cameras", camera.kind), verify, None)

@@ -9,7 +9,7 @@ from edge_agent.core.scene import Scene
 from edge_agent.errors import ConfigError
 from edge_agent.runtime.view import View
 
-_RECORDED = ("replay", "simulator")
+_RECORDED = ("replay",)
 _ENCODED = ("stream", "pipeline")
 _FROZEN_S = 2.0  # a real sensor never repeats itself
 _FROZEN_STREAM_S = 30.0  # encoders that save may repeat a still scene until the next key frame: up to some 20 s

@@ -16,10 +16,11 @@ from pathlib import Path
 import structlog
 
 from edge_agent import logs
-from edge_agent.app.agent import Connector, build, make_rules, record_limits
+from edge_agent.app.agent import Connector, build, record_limits
 from edge_agent.app.check import secret_problems
 from edge_agent.app.engine import choose_decoder, make_decoder
 from edge_agent.app.health_limits import all_limits
+from edge_agent.app.road import make_rules
 from edge_agent.app.rules import mismatches
 from edge_agent.config import ConfigProblemsError, Loaded, dotted, live_changes, load
 from edge_agent.core.datatypes import Thresholds
@@ -71,10 +72,10 @@ def reload(agent: Agent, connector: Connector, old: Loaded) -> Loaded:
             raise ConfigError(f"restart needed for {keys}")
         _take_over(agent, connector, new)
     except FatalError as error:
-        agent.herald.event("reload_refused", "warning", str(error))
+        agent.reporter.event("reload_refused", "warning", str(error))
         return old
     else:
-        agent.herald.event(
+        agent.reporter.event(
             "reloaded",
             "info",
             "the configuration was read again",

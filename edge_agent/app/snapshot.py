@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_agent.app.agent import choose_profile, engine_request
 from edge_agent.app.annotate import annotate as draw
 from edge_agent.app.annotate import write_picture
 from edge_agent.app.baseline import write
 from edge_agent.app.cameras import camera_opener
 from edge_agent.app.engine import open_engine
+from edge_agent.app.road import choose_profile, engine_request
 from edge_agent.config import AgentConfig, CameraConfig, LineTrigger
 from edge_agent.core.baseline import Baseline, sum_up
 from edge_agent.core.datatypes import Detections, FloatArray, Frame, Image

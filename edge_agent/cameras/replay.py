@@ -8,7 +8,6 @@ has caught up. With `fps = 0` each comes as soon as it is asked for.
 import os
 import re
 import threading
-import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Literal, cast
@@ -16,6 +15,7 @@ from typing import Literal, cast
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from edge_agent.clock import SYSTEM, Clock
 from edge_agent.core.datatypes import Frame, Image
 from edge_agent.core.ports import Camera
 from edge_agent.errors import CameraLostError, ConfigError, EndOfStreamError, FrameTimeoutError
@@ -54,14 +54,14 @@ class Config(BaseModel):
         return self
 
 
-def create(config: Config) -> Camera:
+def create(config: Config, *, clock: Clock = SYSTEM) -> Camera:
     """Opens the source and decodes its first picture.
 
     Raises:
         CameraLostError: the source is not there, or none of its pictures can be read.
         UnavailableError: OpenCV is not installed.
     """
-    return ReplayCamera(config)
+    return ReplayCamera(config, clock=clock)
 
 
 def verify(config: Config) -> None:
@@ -83,8 +83,9 @@ class ReplayCamera:
     `unreadable` names the first few. One that breaks off is no picture: what it does not show cannot be judged.
     """
 
-    def __init__(self, config: Config, *, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, config: Config, *, cache_bytes: int = CACHE_BYTES, clock: Clock = SYSTEM) -> None:
         prepare()
+        self._clock = clock
         self.skipped = 0
         self.unreadable: list[str] = []
         self.length: int | None = None
@@ -102,12 +103,12 @@ class ReplayCamera:
     def read(self, timeout_s: float) -> Frame:
         """See `Camera.read`. Images are read-only: those of a looping folder are given out again."""
         if self._start_ns is None:
-            self._start_ns = time.monotonic_ns()
+            self._start_ns = self._clock.mono_ns()
         image, name = self._decoded()
         self._wait_until(self._start_ns + self._seq * self._period_ns, timeout_s)
         self._next = None
         seq, self._seq = self._seq, self._seq + 1
-        return Frame(image, seq, time.monotonic_ns(), name)
+        return Frame(image, seq, self._clock.mono_ns(), name)
 
     def close(self) -> None:
         """See `Camera.close`."""
@@ -127,10 +128,10 @@ class ReplayCamera:
             return self._next
 
     def _wait_until(self, due_ns: int, timeout_s: float) -> None:
-        left_s = (due_ns - time.monotonic_ns()) / 1e9
-        if left_s > 0 and self._closed.wait(min(left_s, timeout_s)):
+        latest_ns = self._clock.mono_ns() + int(timeout_s * 1e9)
+        if self._clock.wait_until(min(due_ns, latest_ns), self._closed):
             raise CameraLostError(f"{self._source} was closed")
-        if left_s > timeout_s:
+        if due_ns > latest_ns:
             raise FrameTimeoutError(f"the next picture of {self._source} was not due within {timeout_s:g} s")
 
     def _open(self) -> _Pictures:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import edge_agent
-from edge_agent.cli import check, detect, profile, run, schema, snapshot
+from edge_agent.cli import check, demo, detect, profile, reject_arm, run, schema, simulate_line, snapshot
 from edge_agent.errors import EX_USAGE, EdgeAgentError, FatalError
 
 app = typer.Typer(
@@ -19,8 +19,11 @@ app = typer.Typer(
 )
 app.command(epilog=run.EPILOG)(run.run)
 app.command(epilog=check.EPILOG)(check.check)
+app.command(epilog=demo.EPILOG)(demo.demo)
 app.command(epilog=detect.EPILOG)(detect.detect)
+app.command("simulate-line", epilog=simulate_line.EPILOG)(simulate_line.simulate_line)
 app.command(epilog=snapshot.EPILOG)(snapshot.snapshot)
+app.command(epilog=reject_arm.EPILOG)(reject_arm.reject_arm)
 app.command(epilog=schema.EPILOG)(schema.schema)
 app.add_typer(profile.app, name="profile")
 

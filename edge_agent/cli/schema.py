@@ -15,9 +15,9 @@ def schema(name: Annotated[str, typer.Argument(help="`config`, or a message; all
     from pydantic import BaseModel
 
     from edge_agent.config import AgentConfig
-    from edge_agent.wire.messages import MESSAGES
+    from edge_agent.wire.messages import ANSWERS, MESSAGES
 
-    models: dict[str, type[BaseModel]] = {"config": AgentConfig, **MESSAGES}
+    models: dict[str, type[BaseModel]] = {"config": AgentConfig, **MESSAGES, **ANSWERS}
     if name and name not in models:
         raise UsageError(f"there is no schema {name!r}; there are {', '.join(models)}")
     schemas = {

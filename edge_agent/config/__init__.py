@@ -1,6 +1,6 @@
 """The configuration: one TOML file per agent, parsed at the edge and trusted inside."""
 
-from edge_agent.config.load import Loaded, load
+from edge_agent.config.load import Loaded, load, load_settings
 from edge_agent.config.problems import ConfigProblemsError, Problem, dotted
 from edge_agent.config.reload import live_changes
 from edge_agent.config.schema import AgentConfig, CameraConfig, LineTrigger
@@ -15,4 +15,5 @@ __all__ = [
     "dotted",
     "live_changes",
     "load",
+    "load_settings",
 ]

@@ -3,10 +3,10 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -17,6 +17,7 @@ from edge_agent.config.schema import ID_TAKEN, ONE_PUBLISHER, AgentConfig, taken
 
 MAX_BYTES = 256_000
 _SECRETS = ("password_file", "key")
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +46,34 @@ def load(path: Path) -> Loaded:
     try:
         config = AgentConfig.model_validate_json(as_json, strict=True)
     except ValidationError as error:
-        found = dict([*faults(error), *_hidden_faults(document)])
-        problems = [Problem(str(path), _line_of(lines, key), dotted(key), message) for key, message in found.items()]
-        raise ConfigProblemsError(sorted(problems, key=lambda problem: problem.line or 0)) from None
+        raise _in_order(path, lines, dict([*faults(error), *_hidden_faults(document)])) from None
     values = json.dumps(config.model_dump(mode="json"), sort_keys=True)
     digest = hashlib.sha256(values.encode()).hexdigest()
     loaded = Loaded(_with_absolute_paths(config, path.absolute().parent), path, digest, lines)
     if problems := [loaded.problem(key, message) for key, message in _blind_rules(config)]:
         raise ConfigProblemsError(problems)
     return loaded
+
+
+def load_settings(path: Path, model: type[Settings]) -> Settings:
+    """Reads and validates the file of another program than the agent; its paths are absolute.
+
+    Raises:
+        ConfigProblemsError: with every problem, its line and its key.
+    """
+    text = _read(path)
+    _, as_json = _parse(path, text)
+    try:
+        settings = model.model_validate_json(as_json, strict=True)
+    except ValidationError as error:
+        raise _in_order(path, key_lines(text), dict(faults(error, model))) from None
+    absolute: Settings = _with_absolute_paths(settings, path.absolute().parent)
+    return absolute
+
+
+def _in_order(path: Path, lines: dict[KeyPath, int], found: Mapping[KeyPath, str]) -> ConfigProblemsError:
+    problems = [Problem(str(path), _line_of(lines, key), dotted(key), message) for key, message in found.items()]
+    return ConfigProblemsError(sorted(problems, key=lambda problem: problem.line or 0))
 
 
 def _read(path: Path) -> str:

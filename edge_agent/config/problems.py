@@ -49,11 +49,11 @@ class _Place:
     tables: tuple[type[BaseModel], ...]
 
 
-def faults(error: ValidationError) -> Iterator[tuple[KeyPath, str]]:
-    """Each key that is wrong, with the reason."""
+def faults(error: ValidationError, root: type[BaseModel] = AgentConfig) -> Iterator[tuple[KeyPath, str]]:
+    """Each key of the file, whose model is `root`, that is wrong, with the reason."""
     by_key: dict[KeyPath, tuple[_Place, list[ErrorDetails]]] = {}
     for item in _without_echoes(error.errors(include_url=False)):
-        place = _walk(item["loc"])
+        place = _walk(item["loc"], root)
         by_key.setdefault(place.key, (place, []))[1].append(item)
     for place, items in by_key.values():
         yield _fault(place, items)
@@ -106,13 +106,13 @@ def _header(key: KeyPath, brackets: str) -> str:
     return ": write " + brackets.format(".".join(str(item) for item in key if not isinstance(item, int)))
 
 
-def _walk(loc: tuple[str | int, ...]) -> _Place:
+def _walk(loc: tuple[str | int, ...], root: type[BaseModel]) -> _Place:
     """Where pydantic means, as it stands in the file.
 
     Its own names for the members of a union are left out: the `kind` of a table, and words like `constrained-int`
     behind a key that takes several types.
     """
-    tables: list[type[BaseModel]] = [AgentConfig]
+    tables: list[type[BaseModel]] = [root]
     key: list[str | int] = []
     siblings: tuple[str, ...] = ()
     for item in loc:

@@ -1,12 +1,10 @@
 """What may stand in the file. Kinds of cameras, rules, decoders and publishers bring their own tables."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -21,27 +19,11 @@ from edge_agent import plugins
 from edge_agent.config.health import HealthConfig
 from edge_agent.core.lines import Direction, normal_along
 from edge_agent.wire.messages import MOST_CAMERAS
+from edge_agent.wire.topics import DeviceConfig, Id
 
 Label = Annotated[str, Field(min_length=1, max_length=64)]
 
 
-def _topic_level(most: int) -> Any:
-    """Text that can be a level of a topic, of at most so many characters."""
-    pattern = f"[A-Za-z0-9_.:-]{{1,{most}}}"
-
-    def check(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise ValueError(f"must be 1 to {most} letters (a to z), digits and signs of _ . : -")
-        return text
-
-    return Annotated[str, AfterValidator(check), Field(json_schema_extra={"pattern": f"^{pattern}$"})]
-
-
-if TYPE_CHECKING:
-    TopicLevel = str
-    Id = str
-else:
-    TopicLevel, Id = _topic_level(64), _topic_level(32)  # ids stand in every verdict, which has to stay under 1 KiB
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Action = Literal["reject", "pass", "stop"]
 
@@ -53,16 +35,6 @@ class Table(BaseModel):
     """One table of the file: frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DeviceConfig(Table):
-    """Where in the plant the device stands: it makes the topic path."""
-
-    id: Id = Field(description="Unique in the plant; also the MQTT client id.")
-    site: TopicLevel = Field(description="The plant.")
-    area: TopicLevel = Field(description="The part of the plant.")
-    line: TopicLevel = Field(description="The production line.")
-    cell: TopicLevel = Field(description="The station on the line.")
 
 
 class HardwareConfig(Table):
@@ -152,10 +124,12 @@ class VerdictConfig(Table):
 
 
 class RecordsConfig(Table):
-    """Results and events that wait for the broker; in memory for now, so a stop or a crash loses what waits."""
+    """Results and events that wait for the broker, on disk."""
 
-    max_rows: int = Field(10_000, ge=100, le=1_000_000, description="At most so many; then the oldest results go.")
-    max_mb: float = Field(8, gt=0, le=10_000, description="At most so much memory.")
+    folder: Path | None = Field(None, description="Where they are kept; not set: the state folder of this device.")
+    max_rows: int = Field(100_000, ge=100, le=1_000_000, description="At most so many; then the oldest results go.")
+    max_mb: float = Field(200, gt=0, le=10_000, description="At most so many megabytes of them.")
+    min_free_mb: float = Field(100, ge=0, le=100_000, description="So much of the disk is left free.")
     drain_per_s: float = Field(200, gt=0, le=100_000, description="How fast a backlog is sent.")
     results: Literal["all", "non_pass"] | Annotated[float, Field(ge=0, le=1)] = Field(
         "all", description="Which results are recorded: all, those that are not `pass`, or a fraction of them all."

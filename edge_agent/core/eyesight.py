@@ -112,9 +112,23 @@ def sampled(image: Image, turn: int = 0) -> Image:
     Each `turn` takes other pixels: the mean of `TURNS` of them in a row is like a picture made smaller with care, on
     which edges move on smoothly where they move by a pixel.
     """
+    return _every(image, *_OFFSETS[turn % TURNS])
+
+
+def glimpse(image: Image) -> FloatArray:
+    """`(H', W') float32`: the mean of four samples, smoother and with half the noise of one."""
+    one, *others = (_every(image, y, x) for y in (0, 2) for x in (0, 2))
+    total = one.astype(np.uint16)
+    for other in others:
+        total += other
+    mean: FloatArray = total * np.float32(0.25)
+    return mean
+
+
+def _every(image: Image, y: int, x: int) -> Image:
+    """Every n-th pixel, from so many quarters of a step on."""
     height, width = image.shape[:2]
     step_y, step_x = -(-height // PLANE[0]), -(-width // PLANE[1])
-    y, x = _OFFSETS[turn % TURNS]
     rows, columns = height // step_y * step_y, width // step_x * step_x
     y, x = y * step_y // 4, x * step_x // 4
     return np.ascontiguousarray(image[y : y + rows : step_y, x : x + columns : step_x, 1])

@@ -5,10 +5,9 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-import numpy as np
-
-from edge_agent.core.datatypes import FloatArray, Image
-from edge_agent.core.eyesight import TURNS, Look, look_at, sampled
+from edge_agent.core.datatypes import Image
+from edge_agent.core.eyesight import Look, look_at
+from edge_agent.core.place import Place
 from edge_agent.core.scene import Scene
 
 Fault = Literal["wrong_size", "dark", "overexposed", "covered", "blurred", "frozen", "moved", "wrong_rate"]
@@ -17,13 +16,8 @@ _FAULTS: tuple[Fault, ...] = get_args(Fault)
 LEAST_FRAMES = 3
 """A fault is not declared, and not over, before so many frames say so, however slow the camera is."""
 
-_SLOW = ("moved", "wrong_rate")  # measured over many frames: they say nothing of a single one
-_SLOW_S = 3.0
+_RATE_S = 3.0  # measured over many frames, it says nothing of a single one
 _STRUCTURE_S = 0.1  # between two looks at the structure
-_GLANCE_S = 0.2  # between two samples for the smooth picture,
-_MEMORY_S = 3.0  # which forgets older ones with this time constant,
-_MEMORY = 0.1  # but no faster than by this share a sample
-_COMPARE_S = 1.0
 _INTERVALS = 64
 _FEWEST_INTERVALS = 12
 _COUNT_EVERY = 8  # frames: counting is slow beside all else
@@ -137,7 +131,7 @@ class HealthJudge:
         self.findings: tuple[Finding, ...] = ()
         self._watches: dict[Fault, FaultWatch] = {fault: FaultWatch() for fault in _FAULTS}
         self._same_since_ns = self._uncounted = self._structured_ns = 0
-        self._memory = _Memory()
+        self._place = Place()
         self._last: tuple[int, int] | None = None
         self._intervals: deque[tuple[int, int]] = deque(maxlen=_INTERVALS)
 
@@ -157,20 +151,24 @@ class HealthJudge:
         self.look = look
         self._count(seq, now_ns)
         for fault, sign in self._signs(look, image, now_ns).items():
-            watch, is_slow = self._watches[fault], fault in _SLOW
             if sign is None:
-                watch.skip()
-                continue
-            for_s = 0.0 if fault == "frozen" else max(self.limits.for_s, _SLOW_S if is_slow else 0.0)
-            watch.update(sign, now_ns, for_s, self.limits.clear_s)
+                self._watches[fault].skip()
+            else:
+                self._watches[fault].update(sign, now_ns, self._for_s(fault), self.limits.clear_s)
         self.findings = tuple(
             Finding(fault, watch.worst.measure, watch.worst.value, watch.worst.limit)
             for fault, watch in self._watches.items()
             if watch.is_unhealthy and watch.worst
         )
         return not self.findings and not any(
-            watch.is_bad for fault, watch in self._watches.items() if fault not in _SLOW
+            watch.is_bad for fault, watch in self._watches.items() if fault != "wrong_rate"
         )
+
+    def _for_s(self, fault: Fault) -> float:
+        """How long that fault must last. A frozen picture has lasted when it is bad."""
+        if fault == "frozen":
+            return 0.0
+        return max(self.limits.for_s, _RATE_S) if fault == "wrong_rate" else self.limits.for_s
 
     def _recent_look(self, now_ns: int) -> Look | None:
         """The last one, where its structure is new enough: what covers a camera stays, and is seen soon enough."""
@@ -199,8 +197,8 @@ class HealthJudge:
             return signs
         if look.sharpness is not None:
             signs["blurred"] = self._below("blurred", look.sharpness, limits.sharpness, "sharpness")
-        if signs["blurred"] is None or not signs["blurred"].is_bad:
-            signs["moved"] = self._moved_sign(image, now_ns)
+        is_sharp = signs["blurred"] is None or not signs["blurred"].is_bad
+        signs["moved"] = self._moved_sign(image, now_ns, is_sharp=is_sharp)
         return signs
 
     def _below(self, fault: Fault, value: float, bound: Bound, name: str) -> Sign:
@@ -219,17 +217,20 @@ class HealthJudge:
         is_bad = 0 < self.limits.frozen_s <= same_s
         return Sign(is_bad, "same_s", _short(same_s), self.limits.frozen_s) if is_bad else _GOOD
 
-    def _moved_sign(self, image: Image, now_ns: int) -> Sign | None:
-        scene = self.limits.scene
+    def _moved_sign(self, image: Image, now_ns: int, *, is_sharp: bool) -> Sign | None:
+        scene, bound = self.limits.scene, self.limits.in_place
         if scene is None or not scene.can_tell:
             self.in_place = None
             return _GOOD
-        self._memory.glance(image, now_ns)
-        if self._memory.is_due(now_ns):
-            self.in_place = scene.in_place(self._memory.plane)
-        if self.in_place is None:
+        place = self._place
+        if is_sharp:
+            place.look(image, scene, now_ns, enter=bound.enter, leave=bound.leave)
+        else:
+            place.pass_over(now_ns)
+        self.in_place = place.in_place
+        if place.in_place is None:
             return None
-        return self._below("moved", self.in_place, self.limits.in_place, "in_place")
+        return Sign(True, "in_place", _short(place.in_place), _short(bound.enter)) if place.is_out else _GOOD
 
     def _count(self, seq: int, now_ns: int) -> None:
         """The rate over the last frames; without the longest interval, which may be an outage."""
@@ -252,34 +253,6 @@ class HealthJudge:
         low, high = self.limits.fps
         is_bad = not low <= self.fps <= high
         return Sign(is_bad, "fps", _short(self.fps), f"{low:.4g} to {high:.4g}") if is_bad else _GOOD
-
-
-class _Memory:
-    """The picture of the last seconds: noise and what passes fade in it."""
-
-    def __init__(self) -> None:
-        self.plane: FloatArray = np.zeros((0, 0), np.float32)
-        self._turn = 0
-        self._glanced_ns = self._compared_ns = 0
-
-    def glance(self, image: Image, now_ns: int) -> None:
-        """Takes a sample in, five times a second at most."""
-        past_s = (now_ns - self._glanced_ns) / 1e9
-        if self._turn and past_s < _GLANCE_S:
-            return
-        sample = sampled(image, self._turn)
-        if sample.shape != self.plane.shape:
-            self._turn, self.plane = 0, np.zeros(sample.shape, np.float32)
-        share = max(min(_MEMORY, past_s / _MEMORY_S), 1 / (self._turn + 1))
-        self.plane += np.float32(share) * (sample - self.plane)
-        self._turn, self._glanced_ns = self._turn + 1, now_ns
-
-    def is_due(self, now_ns: int) -> bool:
-        """Whether to compare it: once a second, when it is smooth."""
-        if self._turn < TURNS or (now_ns - self._compared_ns) / 1e9 < _COMPARE_S:
-            return False
-        self._compared_ns = now_ns
-        return True
 
 
 def _negative(bound: Bound) -> Bound:

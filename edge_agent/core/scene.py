@@ -5,6 +5,8 @@ do things that pass or stand in a part of the picture, because tiles are counted
 by a hundredth of the picture matches in hardly any tile.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 from edge_agent.core.datatypes import Array, FloatArray, Image
@@ -16,7 +18,7 @@ ENOUGH_TILES = 12
 _EDGE = 16.0  # levels², mean over a tile
 _ALIKE = 0.5  # correlation; measured: same scene 0.9 and more, a hundredth of the width further 0.1 to 0.3
 _HALF = 0.5  # of a tile must be steady, or it is left out
-_IN_TILES = "aibj,aibj->ab"
+_REACH = 8  # the scene is searched for up to an eighth of the picture away
 
 
 class Scene:
@@ -30,7 +32,8 @@ class Scene:
     def __init__(self, plane: Image, steady: Array) -> None:
         self._shape = plane.shape
         self._directions = [_Direction(plane, steady, axis) for axis in (0, 1)]
-        self.tiles = max((direction.count for direction in self._directions), default=0)
+        self._spectrum = np.conj(np.fft.fft2(_both(*(one.wanted for one in self._directions))))
+        self.tiles = max(direction.count for direction in self._directions)
 
     @property
     def can_tell(self) -> bool:
@@ -48,6 +51,21 @@ class Scene:
         told = [one.in_place(plane) for one in self._directions if one.count >= ENOUGH_TILES]
         return min(told, default=None)
 
+    def elsewhere(self, plane: FloatArray) -> float:
+        """The share that would be in place if the picture were pushed to where it fits best; 0 where that is here.
+
+        It is an eighth of the picture away at most. The plane must have the scene's shape.
+        """
+        seen = np.fft.fft2(_both(_gradients(plane, 0), _gradients(plane, 1)))
+        fit = np.fft.ifft2(seen * self._spectrum).real
+        down, across = (np.arange(-(length // _REACH), length // _REACH + 1) for length in plane.shape)
+        near = fit[np.ix_(down, across)]
+        best = np.unravel_index(int(near.argmax()), near.shape)
+        push = (-int(down[best[0]]), -int(across[best[1]]))
+        if push == (0, 0):
+            return 0.0
+        return self.in_place(np.roll(plane, push, (0, 1))) or 0.0
+
 
 class _Direction:
     """The gradients along one axis, by tiles."""
@@ -55,30 +73,47 @@ class _Direction:
     def __init__(self, plane: Image, steady: Array, axis: int) -> None:
         self._axis = axis
         valid = steady & np.roll(steady, -1, axis)
-        self._valid = _tiles(valid.astype(np.float32))
-        self._wanted = self._gradients(plane.astype(np.float32))
-        self._energy = np.einsum(_IN_TILES, self._wanted, self._wanted)
-        weight = np.einsum("aibj->ab", self._valid)
+        valid.swapaxes(0, axis)[-1] = False
+        self._valid = valid.astype(np.float32)
+        self.wanted = _gradients(plane.astype(np.float32), axis) * self._valid
+        self._energy = _tile_sums(self.wanted * self.wanted)
+        weight = _tile_sums(self._valid)
         self._used = (self._energy > _EDGE * np.maximum(weight, 1)) & (weight >= _HALF * TILE * TILE)
         self.count = int(self._used.sum())
 
     def in_place(self, plane: FloatArray) -> float:
-        seen = self._gradients(plane)
-        both = np.einsum(_IN_TILES, seen, self._wanted)
-        alone = np.einsum(_IN_TILES, seen, seen) * self._energy
+        seen = _gradients(plane, self._axis)
+        both = _tile_sums(seen * self.wanted)
+        seen *= self._valid
+        alone = _tile_sums(seen * seen) * self._energy
         alike = both > _ALIKE * np.sqrt(alone)
         return float(np.count_nonzero(alike & self._used) / self.count)
 
-    def _gradients(self, levels: FloatArray) -> FloatArray:
-        gradients = np.zeros_like(levels)
-        if self._axis:
-            gradients[:, :-1] = levels[:, 1:] - levels[:, :-1]
-        else:
-            gradients[:-1] = levels[1:] - levels[:-1]
-        return _tiles(gradients) * self._valid
+
+def _gradients(levels: FloatArray, axis: int) -> FloatArray:
+    """The steps to the next row, or column. Worked on as one row, where numpy is fast; what runs over an end is no step."""
+    flat, step = levels.ravel(), 1 if axis else levels.shape[1]
+    gradients = np.zeros_like(flat)
+    np.subtract(flat[step:], flat[:-step], out=gradients[:-step])
+    return gradients.reshape(levels.shape)
 
 
-def _tiles(plane: FloatArray) -> FloatArray:
-    """`(rows, 8, columns, 8)`; what is left over at the right and below is left out."""
-    rows, columns = plane.shape[0] // TILE, plane.shape[1] // TILE
-    return plane[: rows * TILE, : columns * TILE].reshape(rows, TILE, columns, TILE)
+def _both(down: FloatArray, across: FloatArray) -> Array:
+    """As one plane of complex numbers: one transform does for the two."""
+    return down + 1j * across
+
+
+def _tile_sums(plane: FloatArray) -> FloatArray:
+    """`(rows, columns)` of tiles; what is left over at the right and below is left out."""
+    height, width = plane.shape
+    sums: FloatArray = _summing(height).T @ plane @ _summing(width)
+    return sums
+
+
+@lru_cache(maxsize=64)
+def _summing(length: int) -> FloatArray:
+    """`(length, tiles)`: a product with it adds up each tile, far faster than reshaping and summing."""
+    adding = np.zeros((length, length // TILE), np.float32)
+    for tile in range(length // TILE):
+        adding[tile * TILE : (tile + 1) * TILE, tile] = 1
+    return adding

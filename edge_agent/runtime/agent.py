@@ -9,7 +9,7 @@ from typing import Literal
 import structlog
 
 from edge_agent.core.parts import Decision, Ledger
-from edge_agent.runtime.capture import CameraBack, CameraLost, Capture
+from edge_agent.runtime.capture import Capture
 from edge_agent.runtime.desk import Desk
 from edge_agent.runtime.health import Health, Vitals
 from edge_agent.runtime.herald import Herald
@@ -17,6 +17,8 @@ from edge_agent.runtime.link import Link
 from edge_agent.runtime.mailbox import Mailbox, Mailroom
 from edge_agent.runtime.outbox import Outbox
 from edge_agent.runtime.pipeline import Pipeline
+from edge_agent.runtime.records_watch import RecordsWatch
+from edge_agent.runtime.reporter import Reporter
 from edge_agent.runtime.scribe import Scribe
 from edge_agent.runtime.systemd import Notifier
 from edge_agent.runtime.timer import Timer
@@ -46,6 +48,8 @@ class Agent:
     records: Link
     outbox: Outbox
     desk: Desk
+    reporter: Reporter
+    records_watch: RecordsWatch
     herald: Herald
     health: Health
     timer: Timer
@@ -58,15 +62,15 @@ class Agent:
     _hanging: list[str] = field(default_factory=list)
 
     def start(self) -> None:
-        """Connections, then the engine, then the cameras. Returns when the cameras are being opened, or on a wish to stop.
+        """Records, connections, the engine, then the cameras. Returns when these are being opened, or on a wish to stop.
 
         Raises:
-            FatalError: the engine could not be opened.
+            FatalError: the engine could not be opened, or another agent keeps its records where this one would.
         """
         self._read_vitals()
+        self.outbox.start()
         self.line.start()
         self.records.start()
-        self.outbox.start()
         self.timer.start()
         self.pipeline.start()
         if not self._wait_for_engine():
@@ -103,6 +107,7 @@ class Agent:
             except queue.Empty:
                 pass
             self._report_cameras()
+            self.records_watch.report(time.monotonic())
             self._raise_failures()
             self._notify()
             if self.line.connections != self._line_connections:
@@ -116,7 +121,7 @@ class Agent:
     def fail(self, reason: str) -> None:
         """Tells subscribers why the agent is about to end."""
         self.health.ending = "failed"
-        self.herald.event("failed", "alarm", reason)
+        self.reporter.event("failed", "alarm", reason)
 
     def stop(self) -> bool:
         """Within five seconds: open parts get `unknown(stopping)`, `state` becomes `offline`, records go out.
@@ -137,7 +142,8 @@ class Agent:
         self.records.stop(0.7)
         self.herald.log_undelivered()
         say = log.warning if lost else log.info
-        say("stopped", parts=self.ledger.closed, verdicts=self.desk.verdicts, records_lost=lost)
+        left = self.outbox.waiting() - lost
+        say("stopped", parts=self.ledger.closed, verdicts=self.desk.verdicts, records_left=left, records_lost=lost)
         return not self._hanging
 
     def _stop_looking(self) -> None:
@@ -164,25 +170,13 @@ class Agent:
     def _say_goodbye(self) -> None:
         self.health.stopping = True
         self._report_cameras()
+        self.records_watch.report(time.monotonic())
         self.herald.report_unsent()
         self.herald.announce(*self.health.state())
 
     def _report_cameras(self) -> None:
-        for capture in self.captures.values():
-            while not capture.notices.empty():
-                notice = capture.notices.get()
-                if isinstance(notice, CameraLost):
-                    data = {"camera": notice.camera, "reason": notice.reason}
-                    self.herald.event("camera_lost", "alarm", f"camera {notice.camera} is lost: {notice.reason}", data)
-                elif isinstance(notice, CameraBack):
-                    back = {"camera": notice.camera, "outage_s": round(notice.outage_s, 3)}
-                    self.herald.event("camera_back", "info", f"camera {notice.camera} is back", back)
-        for watch in self.health.watches.values():
-            for news in watch.news():
-                if news.is_well:
-                    self.herald.event("camera_healthy", "info", news.message, news.data)
-                else:
-                    self.herald.event("camera_unhealthy", "alarm", news.message, news.data)
+        for name, capture in self.captures.items():
+            self.reporter.report_camera(capture, self.health.watches.get(name), time.monotonic())
 
     def _raise_failures(self) -> None:
         failures = [self.pipeline.failed, self.timer.failed, self.outbox.failed, self.line.failed, self.records.failed]
@@ -216,7 +210,7 @@ class Agent:
 
     def _read_vitals(self) -> None:
         self.health.vitals = self.read_vitals()
-        self.scribe.clock = self.health.vitals.clock
+        self.scribe.wall_clock = self.health.vitals.clock
 
     def _publish_health(self) -> None:
         self._health_due_s = time.monotonic() + HEALTH_S

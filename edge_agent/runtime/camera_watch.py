@@ -1,7 +1,6 @@
 """A camera's health beside the pipeline: looks at each frame before the engine does, and tells what to report."""
 
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from edge_agent.core.health_judge import Finding, HealthJudge, Limits
 from edge_agent.wire import messages as wire
 
 QUIET_S = 30.0
-"""A camera that falls ill again sooner than this after the last report of it is not reported anew until then."""
+"""A fault that comes again sooner than this after its last report is not reported anew until then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class CameraWatch:
         self.times = 0
         self._since_ns = self._until_ns = 0
         self._told: frozenset[str] = frozenset()
-        self._told_s = -math.inf
+        self._told_s: dict[str, float] = {}  # when each fault was told last
 
     def set_limits(self, limits: Limits | None) -> None:
         """From the next frame on. What was found so far stays until frames say otherwise."""
@@ -70,9 +69,12 @@ class CameraWatch:
             self._since_ns = frame.captured_ns
         return is_fit
 
-    def news(self) -> Iterator[News]:
-        """What is to be told now: at most one outbreak in half a minute, each fault of it once, and its end."""
-        findings, now_s = self.findings, time.monotonic()
+    def news(self, now_s: float) -> Iterator[News]:
+        """What is to be told at that monotonic time: each fault of an outbreak once, and its end.
+
+        The same fault is told once in half a minute.
+        """
+        findings = self.findings
         if not findings:
             if self._told:
                 self._told = frozenset()
@@ -82,11 +84,10 @@ class CameraWatch:
                 yield News(f"camera {self._camera} {end}", data, is_well=True)
             return
         faults = {finding.fault for finding in findings}
-        if faults <= self._told or (not self._told and now_s - self._told_s < self._quiet_s):
+        if all(self._is_old(fault, now_s) for fault in faults - self._told):
             return
-        if not self._told:
-            self._told_s = now_s
         self._told |= faults
+        self._told_s.update(dict.fromkeys(faults, now_s))
         yield News(f"camera {self._camera} does not see well: {_in_words(findings)}", self._facts(findings), False)
 
     def picture(self) -> wire.PictureHealth | None:
@@ -102,6 +103,9 @@ class CameraWatch:
             sharpness=look.sharpness,
             in_place=judge.in_place,
         )
+
+    def _is_old(self, fault: str, now_s: float) -> bool:
+        return now_s - self._told_s.get(fault, -math.inf) < self._quiet_s
 
     def _facts(self, findings: tuple[Finding, ...]) -> dict[str, Any]:
         faults = ", ".join(finding.fault for finding in findings)

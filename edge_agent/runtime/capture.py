@@ -4,13 +4,14 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import structlog
 
+from edge_agent.clock import SYSTEM, Clock
 from edge_agent.core.datatypes import Frame
 from edge_agent.core.ports import Camera
 from edge_agent.errors import CameraLostError, EndOfStreamError, FatalError, FrameTimeoutError, TransientError
@@ -52,6 +53,8 @@ class Capture:
     a pause of 0.5 s, doubled up to 10 s as long as no frame comes. The end of a finite source finishes the capture; a
     `FatalError`, or an error nobody expected, is left in `failed` for the main thread.
 
+    With a `seed` the pauses are the same each time.
+
     What follows may be read by any thread; only the capture thread writes it. Times are monotonic.
 
     Attributes:
@@ -69,7 +72,14 @@ class Capture:
     """
 
     def __init__(
-        self, camera_id: str, open_: Callable[[], Camera], mailbox: Mailbox, *, timeout_s: float = 2.0
+        self,
+        camera_id: str,
+        open_: Callable[[], Camera],
+        mailbox: Mailbox,
+        *,
+        timeout_s: float = 2.0,
+        clock: Clock = SYSTEM,
+        seed: str | None = None,
     ) -> None:
         self.frames = self.timeouts = self.losses = self.reopens = self.skipped = 0
         self.last_frame_ns: int | None = None
@@ -82,6 +92,8 @@ class Capture:
         self._open = open_
         self._mailbox = mailbox
         self._timeout_s = timeout_s
+        self._clock = clock
+        self._random = random.Random(seed)  # noqa: S311 - it is no secret
         self._state: tuple[Condition, str] = ("opening", "")
         self._lost_ns: int | None = None
         self._openings = 0
@@ -127,7 +139,10 @@ class Capture:
 
     def _run(self) -> None:
         try:
-            self._keep_reading()
+            with closing(self.steps()) as steps:
+                for frame in steps:
+                    if frame is not None:
+                        self._hand_over(frame)
             self._state = ("finished", "stopped")
         except EndOfStreamError as error:
             self._state = ("finished", str(error))
@@ -136,13 +151,18 @@ class Capture:
             self.failed = error
             self._state = ("failed", str(error) or type(error).__name__)
 
-    def _keep_reading(self) -> None:
-        """Until it is stopped. Raises what no reopening can mend."""
+    def steps(self) -> Generator[Frame | None, None, None]:
+        """Each frame as it comes, and None where the camera is lost, until it is stopped. What the thread does.
+
+        Raises:
+            EndOfStreamError: a finite source has ended.
+            FatalError: no reopening can mend it.
+        """
         pause_s = _FIRST_PAUSE_S
         while not self._stop.is_set():
             frames_before = self.frames
             try:
-                self._read_until_stopped()
+                yield from self._read_until_stopped()
             except TransientError as error:
                 self._lost(str(error))
             except (FatalError, EndOfStreamError):
@@ -152,22 +172,23 @@ class Capture:
                 self._lost(f"{type(error).__name__}: {error}")
             if self.frames > frames_before:
                 pause_s = _FIRST_PAUSE_S
+            yield None
             self._pause(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
-    def _read_until_stopped(self) -> None:
+    def _read_until_stopped(self) -> Generator[Frame, None, None]:
         self._tick()
         with closing(self._open()) as camera:
             self._openings += 1
             self.reopens = self._openings - 1
             skipped_before = self.skipped
             try:
-                self._take_frames(camera, skipped_before)
+                yield from self._take_frames(camera, skipped_before)
             finally:  # the last pictures of a source may be among those that cannot be read
                 self._count_skipped(camera, skipped_before)
 
-    def _take_frames(self, camera: Camera, skipped_before: int) -> None:
-        quiet_since_s = time.monotonic()
+    def _take_frames(self, camera: Camera, skipped_before: int) -> Generator[Frame, None, None]:
+        quiet_since_ns = self._clock.mono_ns()
         seq_offset: int | None = None
         while not self._stop.is_set():
             self._tick()
@@ -175,7 +196,7 @@ class Capture:
                 frame = camera.read(min(TICK_S, self._timeout_s))
             except FrameTimeoutError as error:
                 self.timeouts += 1
-                if time.monotonic() - quiet_since_s >= self._timeout_s:
+                if self._clock.mono_ns() - quiet_since_ns >= self._timeout_s * 1e9:
                     raise CameraLostError(f"no frame for {self._timeout_s:g} s: {error}") from error
                 continue
             if seq_offset is None:
@@ -184,9 +205,11 @@ class Capture:
             elif getattr(camera, "given", self.given) is not self.given:
                 self.given = getattr(camera, "given", {})
                 log.warning("camera_changed", camera=self._camera_id, given=self.given)
-            self._accept(replace(frame, seq=frame.seq + seq_offset) if seq_offset else frame)
+            frame = replace(frame, seq=frame.seq + seq_offset) if seq_offset else frame
+            self._accept(frame)
+            yield frame
             self._count_skipped(camera, skipped_before)
-            quiet_since_s = time.monotonic()
+            quiet_since_ns = self._clock.mono_ns()
 
     def _read_back(self, camera: Camera) -> None:
         """Not every camera says what it gives."""
@@ -209,6 +232,8 @@ class Capture:
         self.frames += 1
         if self._state[0] != "open":
             self._back()
+
+    def _hand_over(self, frame: Frame) -> None:
         while not self._mailbox.put(frame, TICK_S) and not self._stop.is_set():
             self._tick()
 
@@ -225,7 +250,7 @@ class Capture:
         if self._lost_ns is None:
             log.info("camera_open", camera=self._camera_id, size=self.size, given=self.given)
             return
-        outage_s = (time.monotonic_ns() - self._lost_ns) / 1e9
+        outage_s = (self._clock.mono_ns() - self._lost_ns) / 1e9
         self._lost_ns = None
         self.notices.put(CameraBack(self._camera_id, outage_s))
         log.info("camera_back", camera=self._camera_id, outage_s=round(outage_s, 1), given=self.given)
@@ -235,15 +260,17 @@ class Capture:
         self._state = ("lost", reason)
         if self._lost_ns is not None:
             return
-        self._lost_ns = time.monotonic_ns()
+        self._lost_ns = self._clock.mono_ns()
         self.losses += 1
         self.notices.put(CameraLost(self._camera_id, reason))
         log.warning("camera_lost", camera=self._camera_id, reason=reason)
 
     def _pause(self, pause_s: float) -> None:
         """Waits, three quarters to five quarters of it: cameras lost together do not come back all at once."""
-        end_s = time.monotonic() + pause_s * random.uniform(0.75, 1.25)  # noqa: S311 - it is no secret
-        while (left_s := end_s - time.monotonic()) > 0 and not self._stop.wait(min(left_s, TICK_S)):
+        end_ns = self._clock.mono_ns() + int(pause_s * self._random.uniform(0.75, 1.25) * 1e9)
+        while (now_ns := self._clock.mono_ns()) < end_ns:
+            if self._clock.wait_until(min(end_ns, now_ns + int(TICK_S * 1e9)), self._stop):
+                return
             self._tick()
 
     def _hangs(self) -> bool:

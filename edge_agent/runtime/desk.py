@@ -2,9 +2,9 @@
 
 import math
 import threading
-import time
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Protocol
 
 import structlog
 from pydantic import ValidationError
@@ -12,10 +12,8 @@ from pydantic import ValidationError
 from edge_agent.core.datatypes import Detections, Frame
 from edge_agent.core.parts import Decision, Part
 from edge_agent.core.ports import Message, Receipt
-from edge_agent.runtime.clock import utc_of
 from edge_agent.runtime.engine import Lap
-from edge_agent.runtime.link import Link
-from edge_agent.runtime.outbox import Outbox
+from edge_agent.runtime.outbox import Kind
 from edge_agent.runtime.scribe import Scribe
 from edge_agent.runtime.unsent import Unsent
 from edge_agent.wire import messages as wire
@@ -49,11 +47,30 @@ class Sent:
     latency: wire.Latency
 
 
+class Line(Protocol):
+    """Where verdicts go: `Link`, or what stands in for it."""
+
+    connections: int
+
+    def send(self, message: Message) -> bool:
+        """Writes the message now. False: it was not sent and never will be."""
+        ...
+
+
+class Records(Protocol):
+    """Where results and events go: `Outbox`, or what stands in for it."""
+
+    def put(self, kind: Kind, message: Message) -> None:
+        """Keeps the message until it can be sent."""
+        ...
+
+
 class Desk:
     """Whoever closed a part reports it here, once. Any thread."""
 
-    def __init__(self, scribe: Scribe, link: Link, outbox: Outbox, *, results: str | float) -> None:
+    def __init__(self, scribe: Scribe, link: Line, outbox: Records, *, results: str | float) -> None:
         self._scribe, self._link, self._outbox = scribe, link, outbox
+        self._clock = scribe.clock
         self.results = results
         self.unsent = Unsent()
         self.refused: set[str] = set()  # cameras whose last verdict the broker did not take
@@ -75,7 +92,7 @@ class Desk:
 
     def overdue(self, part: Part) -> None:
         """Publishes `unknown(deadline_missed)`; the result waits a while for what the engine may still say."""
-        self.last_overdue_ns = time.monotonic_ns()
+        self.last_overdue_ns = self._clock.mono_ns()
         sent = self._send(part, Decision.unknown("deadline_missed"), None)
         with self._lock:
             hasty = self._hasty.pop(part.id, None)
@@ -95,7 +112,7 @@ class Desk:
 
     def settle_overdue(self, *, everything: bool = False) -> None:
         """Records the overdue parts for which nothing came any more."""
-        limit_ns = time.monotonic_ns() - int(LATE_DECISION_S * 1e9)
+        limit_ns = self._clock.mono_ns() - int(LATE_DECISION_S * 1e9)
         with self._lock:
             parts = [part_id for part_id, s in self._overdue.items() if everything or s.part.deadline_ns < limit_ns]
             settled = [self._overdue.pop(part_id) for part_id in parts]
@@ -152,7 +169,7 @@ class Desk:
     def _send(self, part: Part, decision: Decision, lap: Lap | None) -> Sent:
         topic = self._scribe.topics.of("verdict", part.camera)
         with self._scribe.page(topic) as head:
-            sent = Sent(part, decision, head["seq"], in_time=False, latency=_latency(part, lap))
+            sent = Sent(part, decision, head["seq"], in_time=False, latency=self._latency(part, lap))
             self._count(decision)
             obstacle = self._hand_over(topic, head, sent)
             self.last_seq[part.camera] = sent.seq
@@ -163,7 +180,7 @@ class Desk:
 
     def _hand_over(self, topic: str, head: dict[str, object], sent: Sent) -> str | None:
         """Writes the verdict to the connection; why not, where that cannot be."""
-        remaining_ns = sent.part.valid_until_ns - time.monotonic_ns()
+        remaining_ns = sent.part.valid_until_ns - self._clock.mono_ns()
         if remaining_ns <= 0:
             return "stale"
         try:
@@ -187,7 +204,7 @@ class Desk:
 
     def _verdict(self, sent: Sent, head: dict[str, object]) -> wire.Verdict:
         part, decision = sent.part, sent.decision
-        captured_at = utc_of(part.captured_ns)
+        captured_at = self._clock.utc_of(part.captured_ns)
         valid_for = timedelta(microseconds=(part.valid_until_ns - part.captured_ns) / 1e3)
         facts = {
             "camera": part.camera,
@@ -198,8 +215,8 @@ class Desk:
             "reasons": _reasons(decision),
             "captured_at": captured_at,
             "valid_until": captured_at + valid_for,
-            "sent_mono_ms": time.monotonic_ns() / 1e6,
-            "clock": self._scribe.clock,
+            "sent_mono_ms": self._clock.mono_ns() / 1e6,
+            "clock": self._scribe.wall_clock,
             "latency_ms": sent.latency,
             "model": self._scribe.model,
             "config_sha256": self._scribe.identity.config_sha256,
@@ -222,9 +239,9 @@ class Desk:
             "verdict": sent.decision.verdict,
             "reasons": _reasons(sent.decision),
             "late": late,
-            "captured_at": utc_of(part.captured_ns),
-            "clock": self._scribe.clock,
-            "latency_ms": _latency(part, sight.lap) if late else sent.latency,
+            "captured_at": self._clock.utc_of(part.captured_ns),
+            "clock": self._scribe.wall_clock,
+            "latency_ms": self._latency(part, sight.lap) if late else sent.latency,
             "frame": _frame_info(sight.frame),
             "detections": self._found(detections[:MAX_DETECTIONS]),
             "detections_total": len(detections),
@@ -253,6 +270,19 @@ class Desk:
             for class_id, score, box in rows
         ]
 
+    def _latency(self, part: Part, lap: Lap | None) -> wire.Latency:
+        now_ns = self._clock.mono_ns()
+        total = (now_ns - part.captured_ns) / 1e6
+        if lap is None:
+            return wire.Latency.model_validate({"total": total})
+        return wire.Latency(
+            queue=(lap.started_ns - part.captured_ns) / 1e6,
+            preprocess=lap.preprocess_ms,
+            infer=lap.infer_ms,
+            decide=(now_ns - lap.inferred_ns) / 1e6,
+            total=total,
+        )
+
     def _count(self, decision: Decision) -> None:
         """By word, and unknown ones by their code too. Called by whoever holds the camera's page."""
         keys: list[str] = [decision.verdict]
@@ -273,20 +303,6 @@ def _reasons(decision: Decision) -> tuple[wire.Reason, ...]:
 
 def _late(decision: Decision) -> wire.Late:
     return wire.Late(verdict=decision.verdict, reasons=_reasons(decision))
-
-
-def _latency(part: Part, lap: Lap | None) -> wire.Latency:
-    now_ns = time.monotonic_ns()
-    total = (now_ns - part.captured_ns) / 1e6
-    if lap is None:
-        return wire.Latency.model_validate({"total": total})
-    return wire.Latency(
-        queue=(lap.started_ns - part.captured_ns) / 1e6,
-        preprocess=lap.preprocess_ms,
-        infer=lap.infer_ms,
-        decide=(now_ns - lap.inferred_ns) / 1e6,
-        total=total,
-    )
 
 
 def _frame_info(frame: Frame | None) -> wire.FrameInfo | None:

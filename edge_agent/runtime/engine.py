@@ -1,8 +1,8 @@
 """A model that is loaded, warmed up and ready to look at pictures."""
 
-import time
 from dataclasses import dataclass
 
+from edge_agent.clock import SYSTEM, Clock
 from edge_agent.core.datatypes import Detections, Image, ModelSpec
 from edge_agent.core.ports import Backend, Decoder
 from edge_agent.runtime.preprocess import Preprocessor
@@ -45,12 +45,12 @@ class Engine:
     decoder_kind: str
     reason: str
 
-    def look(self, image: Image) -> tuple[Detections, Lap]:
+    def look(self, image: Image, clock: Clock = SYSTEM) -> tuple[Detections, Lap]:
         """What is in the picture, and where the time went."""
-        started_ns = time.monotonic_ns()
+        started_ns = clock.mono_ns()
         letterbox = self.preprocessor.prepare(image)
-        prepared_ns = time.monotonic_ns()
+        prepared_ns = clock.mono_ns()
         outputs = self.backend.infer()
-        inferred_ns = time.monotonic_ns()
+        inferred_ns = clock.mono_ns()
         detections = self.decoder(outputs, letterbox)
-        return detections, Lap(started_ns, prepared_ns, inferred_ns, time.monotonic_ns())
+        return detections, Lap(started_ns, prepared_ns, inferred_ns, clock.mono_ns())

@@ -103,6 +103,10 @@ class Health:
             reasons.append("verdicts_refused")
         if self.desk.nobody_listens:
             reasons.append("no_arm")
+        if self.outbox.trouble is not None:
+            reasons.append("records_in_memory")
+        if self.outbox.refused:
+            reasons.append("records_refused")
         now = [flag for flag in self.vitals.throttled or () if not flag.endswith("_since_boot")]
         unhealthy = [f"camera_unhealthy:{name}" for name, watch in self.watches.items() if watch.findings]
         return tuple(

@@ -1,16 +1,16 @@
-"""The herald says how the agent is: state, birth, heartbeat and events."""
+"""The herald says how the agent is: state, birth, heartbeat and health."""
 
 import queue
 import time
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 
 from edge_agent.core.ports import Message, Receipt
 from edge_agent.runtime.desk import Desk
 from edge_agent.runtime.link import Down, Link, Up
-from edge_agent.runtime.outbox import Outbox
+from edge_agent.runtime.reporter import Reporter
 from edge_agent.runtime.scribe import Scribe
 from edge_agent.wire import messages as wire
 
@@ -19,15 +19,14 @@ HEARTBEAT_S = 0.25
 ANNOUNCE_S = 10.0
 REPORT_S = 2.0
 MOST_REASONS = 16
-Severity = Literal["info", "warning", "alarm"]
 CAN_JUDGE = ("ready", "running", "degraded")
 
 
 class Herald:
-    """`tick` belongs to the timer thread; `event` to any."""
+    """`tick` belongs to the timer thread."""
 
-    def __init__(self, scribe: Scribe, desk: Desk, link: Link, outbox: Outbox) -> None:
-        self._scribe, self._desk, self._link, self._outbox = scribe, desk, link, outbox
+    def __init__(self, scribe: Scribe, desk: Desk, link: Link, reporter: Reporter) -> None:
+        self._scribe, self._desk, self._link, self._reporter = scribe, desk, link, reporter
         self._said: tuple[wire.State, tuple[str, ...]] = ("starting", ())
         self._nobody_listens = False
         self.winding_down = False
@@ -38,7 +37,7 @@ class Herald:
         """The timer's round: receipts, announcements, heartbeat, reports."""
         now_s = time.monotonic()
         self._take_notices()
-        if self._desk.has_overdue_confirmation(time.monotonic_ns()):
+        if self._desk.has_overdue_confirmation(self._scribe.clock.mono_ns()):
             self._desk.give_up_unconfirmed()
             self._link.abort("a verdict was not confirmed while it was valid")
         if self.winding_down:  # what is being stopped looks as if nothing were wrong with it
@@ -75,17 +74,6 @@ class Herald:
             payload = wire.StateMessage(**head, state="offline", reasons=("connection_lost",)).payload()
         return Message(topic, payload, qos=1, retain=True)
 
-    def event(self, code: str, severity: Severity, message: str, data: Mapping[str, Any] | None = None) -> None:
-        """Records something that an operator may want to know, and logs it."""
-        level = {"info": log.info, "warning": log.warning, "alarm": log.error}[severity]
-        level(code, message=message, **(data or {}))
-        topic = self._scribe.topics.of("event")
-        with self._scribe.page(topic) as head:
-            plain = {key: value[:200] if isinstance(value, str) else value for key, value in (data or {}).items()}
-            facts = {"code": code, "severity": severity, "message": message[:200], "data": plain}
-            payload = wire.Event.model_validate({**head, **facts}).payload()
-            self._outbox.put("event", Message(topic, payload, qos=1))
-
     def health(self, facts: Mapping[str, Any]) -> Message:
         """The health message, for the records connection: not queued, the next one is newer."""
         topic = self._scribe.topics.of("health")
@@ -104,7 +92,7 @@ class Herald:
         """An event for each range of verdicts that nobody got."""
         for span in self._desk.unsent.take():
             text = f"{span.count} verdicts of camera {span.camera} were not delivered ({span.reason})"
-            self.event("verdicts_unsent", "alarm", text, span.data())
+            self._reporter.event("verdicts_unsent", "alarm", text, span.data())
 
     def _report(self) -> None:
         if self._link.connected:
@@ -112,9 +100,9 @@ class Herald:
         if self._desk.nobody_listens != self._nobody_listens:
             self._nobody_listens = self._desk.nobody_listens
             if self._nobody_listens:
-                self.event("no_arm", "alarm", "nobody subscribes to the verdicts")
+                self._reporter.event("no_arm", "alarm", "nobody subscribes to the verdicts")
             else:
-                self.event("arm_back", "info", "somebody subscribes to the verdicts again")
+                self._reporter.event("arm_back", "info", "somebody subscribes to the verdicts again")
 
     def _send_state(self, state: wire.State, reasons: tuple[str, ...]) -> None:
         topic = self._scribe.topics.of("state")
@@ -145,7 +133,7 @@ class Herald:
     def _beat(self, state: wire.State) -> None:
         topic = self._scribe.topics.of("heartbeat")
         with self._scribe.page(topic) as head:
-            sent_mono_ms = time.monotonic_ns() / 1e6
+            sent_mono_ms = self._scribe.clock.mono_ns() / 1e6
             beat = wire.Heartbeat(
                 **head, state=state, last_verdict_seq=dict(self._desk.last_seq), sent_mono_ms=sent_mono_ms
             )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from edge_agent.clock import SYSTEM, Clock
 from edge_agent.core.parts import Decision, Ledger, Part
 from edge_agent.errors import BadFrameError, FatalError
 from edge_agent.runtime.camera_watch import CameraWatch
@@ -49,9 +50,11 @@ class Pipeline:
         ledger: Ledger,
         desk: Desk,
         watches: Sequence[CameraWatch] = (),
+        *,
+        clock: Clock = SYSTEM,
     ) -> None:
         self._open_engine, self._make_inspectors = open_engine, make_inspectors
-        self._watches = watches
+        self._watches, self._clock = watches, clock
         self._mailroom, self._ledger, self._desk = mailroom, ledger, desk
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
@@ -59,7 +62,7 @@ class Pipeline:
         self.inspectors: list[Inspector] = []
         self.opened = threading.Event()
         self.failed: BaseException | None = None
-        self.failures = 0
+        self.failures = self._failures_in_a_row = 0
         self._unreadable, self._failed = Rarely(), Rarely()
         self.last_failure_ns: int | None = None
         self.longest_infer_ms = 0.0
@@ -84,8 +87,7 @@ class Pipeline:
 
     def _run(self) -> None:
         try:
-            self.engine = self._open_engine()
-            self.inspectors = self._make_inspectors(self.engine)
+            engine = self.open()
         except BaseException as error:  # noqa: BLE001 - the main thread raises it
             self.failed = error
             return
@@ -93,14 +95,20 @@ class Pipeline:
             self.last_tick_ns = time.monotonic_ns()  # loading may take long: that is no stall
             self.opened.set()
         try:
-            self._loop(self.engine)
+            self._loop(engine)
         except BaseException as error:  # noqa: BLE001 - the main thread raises it
             self.failed = error
         finally:
-            self.engine.backend.close()
+            engine.backend.close()
+
+    def open(self) -> Engine:
+        """Opens the engine in the thread that is to use it, and close it."""
+        engine = self._open_engine()
+        self.inspectors = self._make_inspectors(engine)
+        self.engine = engine
+        return engine
 
     def _loop(self, engine: Engine) -> None:
-        in_a_row = 0
         while not self._stop.is_set():
             self.last_tick_ns = time.monotonic_ns()
             taken = self._mailroom.take(timeout_s=0.1)
@@ -108,9 +116,17 @@ class Pipeline:
             if taken is None:
                 continue
             self.last_tick_ns = time.monotonic_ns()
-            in_a_row = 0 if self._try_step(engine, taken) else in_a_row + 1
-            if in_a_row >= MAX_FAILURES:
-                raise FatalError(f"{MAX_FAILURES} frames in a row could not be judged; the log has each error")
+            self.judge(engine, taken)
+
+    def judge(self, engine: Engine, taken: Taken) -> None:
+        """`step`, or a verdict that says why not.
+
+        Raises:
+            FatalError: too many frames in a row could not be judged.
+        """
+        self._failures_in_a_row = 0 if self._try_step(engine, taken) else self._failures_in_a_row + 1
+        if self._failures_in_a_row >= MAX_FAILURES:
+            raise FatalError(f"{MAX_FAILURES} frames in a row could not be judged; the log has each error")
 
     def _try_step(self, engine: Engine, taken: Taken) -> bool:
         inspector = self.inspectors[taken.lane]
@@ -134,13 +150,13 @@ class Pipeline:
 
     def _count_failure(self) -> None:
         self.failures += 1
-        self.last_failure_ns = time.monotonic_ns()
+        self.last_failure_ns = self._clock.mono_ns()
 
     def step(self, engine: Engine, inspector: Inspector, part: Part | None, taken: Taken) -> None:
         """One frame, from the mailbox to the socket."""
         frame = taken.frame
         is_fit = self._watches[taken.lane].examine(frame) if self._watches else True
-        detections, lap = engine.look(frame.image)
+        detections, lap = engine.look(frame.image, self._clock)
         for judged in inspector.finish(frame, part, detections, is_fit=is_fit):
             sight = Sight(frame, detections, lap, judged.frames)
             self._close(judged.part, judged.decision, sight)
@@ -148,7 +164,7 @@ class Pipeline:
 
     def _close(self, part: Part, decision: Decision, sight: Sight) -> None:
         """The pipeline's verdict, where it is first and in time."""
-        overdue = time.monotonic_ns() >= part.deadline_ns
+        overdue = self._clock.mono_ns() >= part.deadline_ns
         if self._ledger.close(part):
             if not overdue:
                 self._desk.judged(part, decision, sight)
@@ -157,7 +173,7 @@ class Pipeline:
         self._desk.too_late(part, decision, sight)
 
     def _measure(self, captured_ns: int, lap: Lap) -> None:
-        now_ns = time.monotonic_ns()
+        now_ns = self._clock.mono_ns()
         self.longest_infer_ms = max(lap.infer_ms, FORGETTING * self.longest_infer_ms)
         self.stages.append(
             Stages(

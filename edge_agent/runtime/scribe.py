@@ -1,15 +1,13 @@
 """What every message has in common: who speaks, and the number that is next on each topic."""
 
 import threading
-import time
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from edge_agent.clock import SYSTEM, Clock
 from edge_agent.core.datatypes import ModelSpec
-from edge_agent.runtime.clock import utc_of
 from edge_agent.wire import messages as wire
 from edge_agent.wire.topics import Topics
 
@@ -31,19 +29,20 @@ class Identity:
     on_agent_loss: wire.Action
     deadline_ms: float
     valid_ms: float
-    session: str = field(default_factory=lambda: uuid.uuid4().hex)
+    session: str
 
 
 class Scribe:
-    """Numbers messages. `engine`, `model` and `labels` are known once the engine is loaded."""
+    """Numbers and dates messages. `engine`, `model` and `labels` are known once the engine is loaded."""
 
-    def __init__(self, identity: Identity, topics: Topics) -> None:
+    def __init__(self, identity: Identity, topics: Topics, clock: Clock = SYSTEM) -> None:
         self.identity = identity
         self.topics = topics
+        self.clock = clock
         self.engine: wire.Engine | None = None
         self.model: wire.Model | None = None
         self.labels: Sequence[str] = ()
-        self.clock = wire.Clock(synced=None, max_error_ms=None)
+        self.wall_clock = wire.Clock(synced=None, max_error_ms=None)
         self._lock = threading.Lock()
         self._seqs: dict[str, int] = {}
         self._topic_locks: dict[str, threading.Lock] = {}
@@ -64,5 +63,5 @@ class Scribe:
             lock = self._topic_locks.setdefault(topic, threading.Lock())
         with lock:
             seq = self._seqs[topic] = self._seqs.get(topic, 0) + 1
-            who = self.identity
-            yield {"device": who.device, "session": who.session, "seq": seq, "at": utc_of(time.monotonic_ns())}
+            who, now_ns = self.identity, self.clock.mono_ns()
+            yield {"device": who.device, "session": who.session, "seq": seq, "at": self.clock.utc_of(now_ns)}

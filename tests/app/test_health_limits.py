@@ -50,6 +50,12 @@ def test_live_cameras_are_watched_and_recordings_only_where_the_table_says_so(tm
     assert limits(tmp_path, "enabled = false") is None
 
 
+def test_a_simulated_camera_counts_as_live(tmp_path):
+    text = changed(('kind = "opencv"\nsource = 0', 'kind = "simulator"\nfps = 20\nwidth = 640\nheight = 360'))
+    found = limits_of(load_text(tmp_path, text).config.cameras[1])
+    assert (found.frozen_s, found.size, found.fps) == (2, (640, 360), (14, 26))
+
+
 def test_a_recording_may_stand_still_and_come_at_any_rate_unless_it_is_asked_for(tmp_path):
     def of(health):
         text = changed(("[[cameras.rules]]", f"fps = 5\n[cameras.health]\n{health}\n[[cameras.rules]]"))

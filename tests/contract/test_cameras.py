@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge_agent import plugins
-from edge_agent.cameras import opencv, picamera2, replay
+from edge_agent.cameras import opencv, picamera2, replay, simulator
 from edge_agent.errors import CameraLostError, EndOfStreamError, FrameTimeoutError
 from edge_agent.runtime.view import View, ViewedCamera
 from tests.cameras.media import HEIGHT, WIDTH, served, write_pictures, write_video
@@ -51,20 +51,33 @@ def viewed(tmp_path):
     return ViewedCamera(ViewedCamera(replay_folder(tmp_path), View(180)), View(180, ((0.0, 0.0), (1.0, 1.0))))
 
 
-@pytest.fixture(params=["replay folder", "replay video", "opencv file", "opencv stream", "picamera2", "viewed"])
-def camera(request, tmp_path):
-    """A camera with COUNT frames to give."""
-    name = request.param
+MEDIA = ["replay folder", "replay video", "opencv file", "opencv stream", "picamera2", "viewed"]
+
+
+def opened(name, request, tmp_path):
     if name == "opencv stream":
-        made = opencv_stream(request.getfixturevalue("stream_url"))
-    elif name == "picamera2":
-        made = request.getfixturevalue("pi_camera")
-    elif name == "viewed":
-        made = viewed(tmp_path)
-    else:
-        made = {"replay folder": replay_folder, "replay video": replay_video, "opencv file": opencv_file}[name](
-            tmp_path
-        )
+        return opencv_stream(request.getfixturevalue("stream_url"))
+    if name == "picamera2":
+        return request.getfixturevalue("pi_camera")
+    if name == "viewed":
+        return viewed(tmp_path)
+    if name == "simulator":
+        return simulator.create(simulator.Config(fps=20, width=320, height=180))
+    return {"replay folder": replay_folder, "replay video": replay_video, "opencv file": opencv_file}[name](tmp_path)
+
+
+@pytest.fixture(params=MEDIA)
+def camera(request, tmp_path):
+    """A camera with COUNT frames to give, whose pictures are known."""
+    made = opened(request.param, request, tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=[*MEDIA, "simulator"])
+def any_camera(request, tmp_path):
+    """A camera with at least COUNT frames to give."""
+    made = opened(request.param, request, tmp_path)
     yield made
     made.close()
 
@@ -95,12 +108,12 @@ def stalled(request, tmp_path):
 
 
 def test_every_kind_of_camera_is_under_this_contract():
-    assert set(plugins.kinds("cameras")) == {"opencv", "picamera2", "replay"}
+    assert set(plugins.kinds("cameras")) == {"opencv", "picamera2", "replay", "simulator"}
 
 
-def test_seq_and_time_rise(camera):
+def test_seq_and_time_rise(any_camera):
     before_ns = time.monotonic_ns()
-    frames = [camera.read(10) for _ in range(COUNT)]
+    frames = [any_camera.read(10) for _ in range(COUNT)]
     assert [frame.seq for frame in frames] == list(range(COUNT))
     times = [before_ns, *(frame.captured_ns for frame in frames), time.monotonic_ns()]
     assert times == sorted(set(times))
@@ -119,9 +132,9 @@ def test_a_frame_keeps_its_picture_while_others_are_read(camera):
     assert shades == sorted(set(shades))
 
 
-def test_nobody_can_write_on_a_frame(camera):
+def test_nobody_can_write_on_a_frame(any_camera):
     with pytest.raises(ValueError, match="read-only"):
-        camera.read(10).image[0] = 0
+        any_camera.read(10).image[0] = 0
 
 
 @pytest.mark.parametrize("make", [replay_folder, replay_video, opencv_file])
@@ -166,15 +179,15 @@ def test_closing_ends_a_read_that_waits(stalled):
     assert len(errors) == 1
 
 
-def test_closing_twice_does_nothing(camera):
-    camera.close()
-    camera.close()
+def test_closing_twice_does_nothing(any_camera):
+    any_camera.close()
+    any_camera.close()
 
 
-def test_a_closed_camera_is_lost(camera):
-    camera.close()
+def test_a_closed_camera_is_lost(any_camera):
+    any_camera.close()
     with pytest.raises(CameraLostError, match="closed"):
-        camera.read(1)
+        any_camera.read(1)
 
 
 @pytest.mark.parametrize(

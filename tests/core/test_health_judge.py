@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edge_agent.core.eyesight import TURNS, sampled
-from edge_agent.core.health_judge import Bound, HealthJudge, Limits
+from edge_agent.core.health_judge import NO_BOUND, Bound, HealthJudge, Limits
 from edge_agent.core.scene import Scene
 from tests.scenes import blurred, hand, plain, pushed, scene, seen, with_part
 
@@ -166,12 +166,57 @@ def test_a_camera_that_was_pushed_is_found_within_seconds_and_well_when_it_is_ba
     assert all(clinic.show_for(8, *POOL))
     assert clinic.judge.in_place > 0.9
     away = shots(pushed(STATION, **push))
-    clinic.show_for(1.5, *away)
+    clinic.show_for(0.8, *away)
     assert clinic.faults == []
     clinic.show_for(12, *away)
     assert clinic.faults == ["moved"]
     clinic.show_for(15, *POOL)
     assert clinic.faults == []
+
+
+def shaking(seconds, start_s=0.0):
+    """A camera that swings by a fortieth of its picture, five times a second, and is in place now and then."""
+    times = start_s + np.arange(round(seconds * FPS)) / FPS
+    swings = (0.025 * np.sin(2 * np.pi * 5.3 * times), 0.03 * np.sin(2 * np.pi * 7.1 * times))
+    return [seen(pushed(STATION, x, y), seed=number) for number, (x, y) in enumerate(zip(*swings, strict=True))]
+
+
+def test_a_camera_that_shakes_is_found_within_a_second_and_well_soon_after():
+    clinic = Clinic(replace(LIMITS, scene=scene_of(STATION), for_s=0.3, clear_s=1.0))
+    assert all(clinic.show_for(8, *POOL))
+    clinic.show_for(0.9, *shaking(0.9))
+    assert clinic.faults == ["moved"]
+    (finding,) = clinic.judge.findings
+    assert finding.value < finding.limit
+    assert not any(clinic.show_for(4, *shaking(4, 0.9)))
+    clinic.show_for(1.5, *POOL)
+    assert clinic.faults == []
+    assert all(clinic.show_for(8, *POOL))
+
+
+def test_what_blurs_some_pictures_of_a_camera_that_shakes_does_not_hide_it():
+    clinic = Clinic(replace(LIMITS, scene=scene_of(STATION), for_s=0.3))
+    clinic.show_for(8, *POOL)
+    smeared = [blurred(shot, 6) if number % 3 == 0 else shot for number, shot in enumerate(shaking(1))]
+    clinic.show_for(1, *smeared)
+    assert clinic.faults == ["moved"]
+
+
+def test_a_blurred_camera_is_not_called_moved_too():
+    clinic = Clinic(replace(LIMITS, scene=scene_of(STATION), for_s=0.3))
+    clinic.show_for(8, *POOL)
+    for sigma in (4, 12, 20):
+        clinic.show_for(5, *(seen(blurred(STATION, sigma), seed=seed) for seed in range(12)))
+        assert "blurred" in clinic.faults
+        assert "moved" not in clinic.faults
+
+
+def test_parts_that_fill_the_picture_for_seconds_do_not_move_the_camera():
+    clinic = Clinic(replace(LIMITS, scene=scene_of(STATION), structure=Bound(0, 0), sharpness=NO_BOUND))
+    clinic.show_for(8, *POOL)
+    for number in range(6):
+        assert all(clinic.show_for(1.5, *shots(scene(20 + number))))
+        assert all(clinic.show_for(1.5, *POOL))
 
 
 def test_parts_that_pass_or_stop_do_not_move_the_camera():

@@ -37,6 +37,19 @@ def test_a_camera_that_was_pushed_finds_hardly_anything(seed, push):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("push", [(0.02, 0), (0, 0.03), (0.05, 0), (-0.05, 0.05), (0.08, -0.08)])
+def test_what_was_pushed_is_found_elsewhere(seed, push):
+    assert scene_of(scene(seed)).elsewhere(smooth(pushed(scene(seed), *push))) > 0.3
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_is_in_place_hidden_or_another_scene_is_not_found_elsewhere(seed):
+    wanted = scene_of(scene(seed))
+    for image in (scene(seed), blurred(scene(seed), 6), plain(120), *(scene(other) for other in range(20, 30))):
+        assert wanted.elsewhere(smooth(image)) < 0.2
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_camera_that_was_turned_finds_hardly_anything(seed):
     assert scene_of(scene(seed)).in_place(smooth(pushed(scene(seed), turned_deg=5))) < MOVED
 

@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from edge_agent.config import load
-from edge_agent.wire.messages import MESSAGES, State, UnknownCode
+from edge_agent.wire.messages import ANSWERS, MESSAGES, State, UnknownCode
 from edge_agent.wire.topics import Topics
 from tests.fixtures import REPO
 
@@ -25,12 +25,12 @@ def _first_column(after):
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=[f"{_name(example)} {example['seq']}" for example in EXAMPLES])
 def test_an_example_is_word_for_word_what_the_agent_would_send(example):
-    message = MESSAGES[_name(example)].model_validate_json(json.dumps(example))
+    message = {**MESSAGES, **ANSWERS}[_name(example)].model_validate_json(json.dumps(example))
     assert json.loads(message.payload()) == example
 
 
 def test_every_message_has_an_example():
-    assert {_name(example) for example in EXAMPLES} == set(MESSAGES)
+    assert {_name(example) for example in EXAMPLES} == {*MESSAGES, *ANSWERS}
 
 
 def test_a_verdict_is_as_small_as_it_says():
@@ -72,3 +72,12 @@ def test_the_birth_of_the_example_has_the_topics_of_the_camera_example():
     topics = Topics(config.mqtt.prefix, device.site, device.area, device.line, device.cell, device.id)
     birth = next(example for example in EXAMPLES if _name(example) == "birth")
     assert birth["topics"] == list(topics.listing(("top",)))
+
+
+def test_every_reason_of_the_reject_arm_stands_in_its_table():
+    source = "".join(path.read_text() for path in (REPO / "edge_agent" / "actuator").glob("*.py"))
+    reasons = set(re.findall(r"why=\"(\w+)\"", source)) | set(re.findall(r"_refused\(letter, \"(\w+)\"", source))
+    reasons |= {word for line in re.findall(r".*\" if .* else \".*", source) for word in re.findall(r"\"(\w+)\"", line)}
+    told = set(_first_column("A dropped message of another kind has a line of that `kind`. `why`:"))
+    assert reasons - {"none", "unknown", "pass", "reject", "no_heartbeat"} <= told
+    assert told <= reasons | {"no_heartbeat"}

@@ -21,6 +21,7 @@ from edge_agent.runtime.engine import Engine
 from edge_agent.runtime.herald import Herald
 from edge_agent.runtime.link import Link
 from edge_agent.runtime.outbox import Outbox
+from edge_agent.runtime.reporter import Reporter
 from edge_agent.runtime.scribe import Identity, Scribe
 from edge_agent.wire import messages as wire
 from edge_agent.wire.topics import Topics
@@ -116,6 +117,7 @@ def make_identity(*cameras: str) -> Identity:
         on_agent_loss="stop",
         deadline_ms=100,
         valid_ms=5000,
+        session="5f0c",
     )
 
 
@@ -147,7 +149,8 @@ class Station:
         self.records = Link("records", open_records or one_after_the_other(self.records_wire))
         self.outbox = Outbox(self.records, **OUTBOX)
         self.desk = Desk(self.scribe, self.line, self.outbox, results=results)
-        self.herald = Herald(self.scribe, self.desk, self.line, self.outbox)
+        self.reporter = Reporter(self.scribe, self.outbox)
+        self.herald = Herald(self.scribe, self.desk, self.line, self.reporter)
 
     def __enter__(self):
         self.line.start()

@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 
@@ -30,13 +28,13 @@ class Patient:
         return fit
 
     def news(self):
-        return list(self.watch.news())
+        return list(self.watch.news(self.seq / 25))
 
 
 def test_an_eye_without_limits_never_looks():
     watch = CameraWatch("top", None)
     assert watch.examine(Frame(Later(lambda: pytest.fail("nobody needs it"), (8, 8)), 1, 1))
-    assert (watch.picture(), list(watch.news()), watch.findings) == (None, [], ())
+    assert (watch.picture(), list(watch.news(0.0)), watch.findings) == (None, [], ())
 
 
 def test_a_picture_that_is_none_is_the_engines_to_tell():
@@ -77,7 +75,7 @@ def test_a_fault_that_is_added_is_told_and_one_that_goes_alone_is_not():
 
 
 def test_a_camera_that_falls_ill_again_and_again_is_counted_and_not_told_each_time():
-    patient = Patient()
+    patient = Patient(quiet_s=200)
     told = []
     for _ in range(20):
         patient.show(DARK, 2)
@@ -91,15 +89,27 @@ def test_a_camera_that_falls_ill_again_and_again_is_counted_and_not_told_each_ti
 
 
 def test_one_that_is_still_ill_when_the_quiet_time_is_over_is_told():
-    patient = Patient(quiet_s=0.05)
+    patient = Patient(quiet_s=5.5)
     patient.show(DARK, 2)
     patient.news()
     patient.show(GOOD, 3)
     patient.news()
     patient.show(DARK, 2)
-    time.sleep(0.06)
+    assert patient.news() == []
+    patient.show(DARK, 1)
     (again,) = patient.news()
     assert again.data["times"] == 2
+
+
+def test_another_fault_soon_after_is_told_at_once():
+    patient = Patient(Limits(brightness=Bound(40, 48), size=(640, 360)))
+    patient.show(DARK, 2)
+    patient.news()
+    patient.show(GOOD, 3)
+    patient.news()
+    patient.show([picture[::2, ::2] for picture in GOOD], 2)
+    (other,) = patient.news()
+    assert (other.data["faults"], other.data["times"]) == ("wrong_size", 2)
 
 
 def test_the_numbers_of_the_newest_picture_are_there_for_health():

@@ -203,7 +203,7 @@ def test_that_nobody_listens_is_said_once_and_so_is_that_somebody_is_back(statio
 
 
 def test_an_event_is_recorded_and_long_texts_in_it_are_cut(station):
-    station.herald.event("camera_lost", "alarm", "m" * 500, {"camera": "top", "reason": "r" * 500, "outage_s": 1.5})
+    station.reporter.event("camera_lost", "alarm", "m" * 500, {"camera": "top", "reason": "r" * 500, "outage_s": 1.5})
     (facts,) = station.events()
     event = wire.Event.model_validate(facts)
     assert (len(event.message), event.data) == (200, {"camera": "top", "reason": "r" * 200, "outage_s": 1.5})

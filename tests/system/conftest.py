@@ -15,3 +15,9 @@ def broker(tmp_path):
 def listener(broker):
     with Listener(broker.port, "factory/#") as listening:
         yield listening
+
+
+@pytest.fixture(autouse=True)
+def _own_state_folder(tmp_path, monkeypatch):
+    """What an agent leaves for the next start is for agents of the same test."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))

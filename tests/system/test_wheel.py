@@ -65,6 +65,12 @@ def test_the_wheel_has_every_module(names):
     assert {str(path.relative_to(REPO)) for path in (REPO / "edge_agent").rglob("*.py")} <= names
 
 
+def test_the_wheel_has_the_bundled_model_with_its_card_and_golden_set(names):
+    files = {str(path.relative_to(REPO)) for path in (REPO / "edge_agent/demo_model").rglob("*") if path.is_file()}
+    assert {Path(name).suffix for name in files} == {".tflite", ".onnx", ".txt", ".md", ".jpg", ".json"}
+    assert {name for name in names if name.startswith("edge_agent/demo_model/")} == files
+
+
 def test_the_wheel_has_the_licence_and_the_notice(names):
     assert {name.rpartition("/")[2] for name in names if ".dist-info/licenses/" in name} == {"LICENSE", "NOTICE"}
 
@@ -72,7 +78,8 @@ def test_the_wheel_has_the_licence_and_the_notice(names):
 def test_the_wheel_has_nothing_else(names):
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"edge_agent"}
     code = {name for name in names if ".dist-info/" not in name}
-    assert {Path(name).suffix for name in code} == {".py", ".toml"}
+    data = {name for name in code if name.startswith("edge_agent/demo_model/")}
+    assert {Path(name).suffix for name in code - data} == {".py", ".toml"}
 
 
 def test_the_installed_command_explains_itself(command, tmp_path):

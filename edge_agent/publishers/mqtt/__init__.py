@@ -6,10 +6,10 @@ a paho client is used for one connection and thrown away, so that it never has a
 
 import hashlib
 
+from edge_agent.broker import Config, Tls, read_password, tls_context, tls_files
 from edge_agent.core.ports import Message, Publisher
 from edge_agent.errors import ConfigError
 from edge_agent.publishers.mqtt.connection import MqttPublisher
-from edge_agent.publishers.mqtt.settings import Config, Tls, read_password, tls_context, tls_files
 from edge_agent.publishers.mqtt.wire import dial
 
 __all__ = ["Config", "Tls", "create", "fingerprint", "verify"]

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from edge_agent.broker import Config
 from edge_agent.core.ports import Message, Receipt
 from edge_agent.errors import PublisherLostError
-from edge_agent.publishers.mqtt.settings import Config
 from edge_agent.publishers.mqtt.wire import Wire, ready
 
 if TYPE_CHECKING:  # paho is loaded when the first connection is made

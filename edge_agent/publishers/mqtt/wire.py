@@ -7,8 +7,8 @@ import struct
 import sys
 import time
 
+from edge_agent.broker import Config, in_words
 from edge_agent.errors import PublisherLostError
-from edge_agent.publishers.mqtt.settings import Config, in_words
 
 CONNECT_TIMEOUT_S = 5.0  # for TCP and TLS
 READ_BYTES = 65536  # at least one TLS record (16 KiB), so that none stays behind unseen by `ready`

@@ -1,4 +1,4 @@
-"""The table `[mqtt]`, and the secrets and certificates that it names."""
+"""How to reach a broker: the table `[mqtt]` of every program of the project, with the secrets and certificates that it names."""
 
 import ssl
 from pathlib import Path
@@ -19,7 +19,7 @@ class Tls(BaseModel):
     ca: Path | None = Field(
         None, description="PEM file that the broker's certificate is checked against; else the system's."
     )
-    cert: Path | None = Field(None, description="PEM file with the agent's own certificate, for mutual TLS.")
+    cert: Path | None = Field(None, description="PEM file with our own certificate, for mutual TLS.")
     key: Path | None = Field(None, description="PEM file with its key, mode 0600; a bare name is a systemd credential.")
 
     @model_validator(mode="after")
@@ -36,7 +36,7 @@ class Config(BaseModel):
 
     host: str = Field(min_length=1, description="Name or address of the broker.")
     port: int = Field(1883, ge=1, le=65535, description="Port of the broker; 8883 unless set when there is [mqtt.tls].")
-    username: str | None = Field(None, description="Who the agent is to the broker.")
+    username: str | None = Field(None, description="Who we are to the broker.")
     password_file: Path | None = Field(
         None, description="File of mode 0600 with the password; a bare name is looked up among the systemd credentials."
     )

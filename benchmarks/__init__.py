@@ -1,0 +1,1 @@
+"""Measurements whose command stands in the documentation. Not part of the wheel."""

@@ -1,0 +1,23 @@
+"""Where the agent keeps what must outlive it."""
+
+import os
+from pathlib import Path
+
+from edge_agent.config import AgentConfig
+
+
+def records_folder(config: AgentConfig) -> Path:
+    """`records.folder`, or one of this device's own in the state folder."""
+    return config.records.folder or state_folder() / config.device.id
+
+
+def state_folder() -> Path:
+    """The one that systemd gives (`StateDirectory=`), or the user's (XDG Base Directory Specification)."""
+    if given := os.environ.get("STATE_DIRECTORY"):
+        return Path(given.split(":")[0])
+    if (home := os.environ.get("XDG_STATE_HOME", "")).startswith("/"):
+        return Path(home) / "edge-agent"
+    try:
+        return Path.home() / ".local" / "state" / "edge-agent"
+    except RuntimeError:  # a user without a home, as in some containers
+        return Path("/var/lib/edge-agent")

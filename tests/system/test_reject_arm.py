@@ -1,0 +1,418 @@
+"""The real `edge-agent reject-arm`, on a real broker, fed by hand or by a real agent."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from edge_agent.wire.messages import Ack
+from tests.brokers import needs, running_broker
+from tests.fixtures import REPO
+from tests.system.agents import running_agent
+
+pytestmark = pytest.mark.system
+
+ROOT = "factory/leon/bottling/3/capper/vision/demo-01"
+EXAMPLE = (REPO / "examples" / "reject-arm.toml").read_text()
+FAKE_GPIOD = Path(__file__).parent.parent / "actuator" / "fake_gpiod"
+
+
+class Arm:
+    """The process; each line it prints is parsed as it comes, with the time of its arrival."""
+
+    def __init__(self, folder, config, *arguments, env=None):
+        file = folder / "arm.toml"
+        file.write_text(config)
+        self._log = folder / "arm.log"
+        command = [sys.executable, "-m", "edge_agent", "reject-arm", "--config", str(file), *arguments]
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, cwd=REPO, env=env)
+        self.lines = []
+        self._news = threading.Condition()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    @property
+    def log(self):
+        return self._log.read_text()
+
+    def wait_for(self, timeout=10, **wanted):
+        """The first line that has these values, and when it came."""
+
+        def fitting():
+            return [it for it in self.lines if all(it[0].get(key) == value for key, value in wanted.items())]
+
+        with self._news:
+            if not self._news.wait_for(fitting, timeout):
+                pytest.fail(f"no line with {wanted} in {timeout} s; there are {self.lines}\n{self.log}")
+            return fitting()[0]
+
+    def wait_for_log(self, text, timeout=10):
+        until_s = time.monotonic() + timeout
+        while text not in self.log:
+            if time.monotonic() > until_s:
+                pytest.fail(f"{text!r} was not logged:\n{self.log}")
+            time.sleep(0.01)
+
+    def stop(self):
+        """Ends it politely: its summary."""
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(5) == 0
+        self._reader.join()
+        return self.lines[-1][0] if self.lines else None
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        self.process.stdout.close()
+
+    def _read(self):
+        for line in self.process.stdout:
+            with self._news:
+                self.lines.append((json.loads(line), time.monotonic()))
+                self._news.notify_all()
+
+
+def config(broker, arm="", output='kind = "simulated"', mqtt=""):
+    """The example, on this broker, with other tables for the arm and its output."""
+    text = EXAMPLE.partition("[arm]")[0].replace("port = 1883", f"port = {broker.port}\n{mqtt}")
+    return f"{text.replace('localhost', '127.0.0.1')}\n[arm]\n{arm}\n[output]\n{output}\n"
+
+
+@contextmanager
+def running_arm(folder, text, *arguments, env=None):
+    arm = Arm(folder, text, *(arguments or ("--json",)), env=env)
+    try:
+        arm.wait_for_log("arm_connected")
+        yield arm
+    finally:
+        arm.end()
+
+
+class Agent:
+    """Publishes by hand what an agent would, through a listener of the tests."""
+
+    def __init__(self, listener, session="s1"):
+        self._listener, self._session, self._seq = listener, session, 0
+
+    def heartbeat(self, **more):
+        self._publish("heartbeat", {"state": "running", "last_verdict_seq": {"top": self._seq}, **more}, qos=0)
+
+    def state(self, state, *, retain=True):
+        self._publish("state", {"state": state}, retain=retain)
+
+    def birth(self, on_unknown, on_agent_loss):
+        self._publish("birth", {"on_unknown": on_unknown, "on_agent_loss": on_agent_loss}, retain=True)
+
+    def verdict(self, word, *, retain=False, valid_ms=600, **more):
+        self._seq += 1
+        at = datetime.now(timezone.utc)
+        until = at + timedelta(milliseconds=valid_ms)
+        fields = {"seq": self._seq, "at": at.isoformat(), "camera": "top", "part_id": f"top-{self._seq}"}
+        fields |= {"trigger_id": None, "verdict": word, "valid_until": until.isoformat()}
+        self._publish("verdict/top", fields | more, retain=retain)
+
+    def _publish(self, topic, fields, *, qos=1, retain=False):
+        schema = f"edge-agent/{topic.split('/')[0]}/1"
+        now = {"sent_mono_ms": time.monotonic_ns() / 1e6 + 5e6}
+        payload = json.dumps({"schema": schema, "session": self._session, **now, **fields}).encode()
+        self._listener.publish(f"{ROOT}/{topic}", payload, qos=qos, retain=retain)
+
+
+def ready(arm, agent):
+    """The arm has heard a heartbeat of the agent."""
+    agent.heartbeat()
+    arm.wait_for(code="agent_back")
+
+
+def acks(listener):
+    return [Ack.model_validate(heard.json) for heard in listener.on("/ack")]
+
+
+def test_it_acts_on_what_a_real_agent_says(tmp_path, broker, listener):
+    text = (REPO / "examples" / "photos.toml").read_text().replace("port = 1883", f"port = {broker.port}")
+    for name in ("models/", "photos"):
+        text = text.replace(f'"{name}', f'"{REPO}/examples/{name}')
+    with running_arm(tmp_path, config(broker, 'on_agent_loss = "stop"')) as arm:
+        with running_agent(tmp_path, text) as agent:
+            assert agent.ended(30) == 0
+        arm.wait_for(code="agent_lost", why="offline")
+        heard = listener.wait_for_count(lambda heard: heard.topic == f"{ROOT}/ack", 2)
+        summary = arm.stop()
+    verdicts = [line for line, _ in arm.lines if line["kind"] == "verdict"]
+    assert [(line["verdict"], line["action"], line["why"]) for line in verdicts] == [
+        ("pass", "pass", "verdict"),
+        ("reject", "reject", "verdict"),
+    ]
+    assert all(0 <= line["age_ms"] < 200 and line["remaining_ms"] > 1000 for line in verdicts)
+    assert summary["counts"] == {
+        "acks": 2,
+        "alarm.agent_back": 1,
+        "alarm.agent_lost": 2,
+        "verdict.pass": 1,
+        "verdict.reject": 1,
+    }
+    assert (heard[0].qos, heard[0].retain, heard[0].expiry_s in (9, 10)) == (1, False, True)
+    said = [heard.json for heard in listener.on("verdict/top")]
+    assert [(ack.session, ack.camera, ack.seq, ack.action) for ack in acks(listener)] == [
+        (verdict["session"], "top", verdict["seq"], verdict["verdict"]) for verdict in said
+    ]
+
+
+def test_every_trap_is_dropped_and_counted(tmp_path, broker, listener):
+    agent = Agent(listener)
+    agent.verdict("reject", retain=True)
+    with running_arm(tmp_path, config(broker)) as arm:
+        arm.wait_for(why="retained")
+        Agent(listener, "stranger").verdict("reject")
+        ready(arm, agent)
+        agent.verdict("reject", valid_ms=-1)
+        agent.verdict("reject")
+        agent.verdict("reject", seq=3)
+        agent.verdict("unknown", seq=6)
+        for payload in (b"", b"\xff", b"[" * 50_000, b'{"schema":"edge-agent/verdict/9"}'):
+            listener.publish(f"{ROOT}/verdict/top", payload)
+            listener.publish(f"{ROOT}/heartbeat", payload)
+        agent.verdict("pass", seq=7)
+        arm.wait_for(seq=7)
+        summary = arm.stop()
+    counts = {key: n for key, n in summary["counts"].items() if not key.startswith(("alarm", "ack"))}
+    assert counts == {
+        "dropped.heartbeat.malformed": 4,
+        "dropped.verdict.duplicate": 1,
+        "dropped.verdict.malformed": 4,
+        "dropped.verdict.no_heartbeat": 1,
+        "dropped.verdict.retained": 1,
+        "dropped.verdict.stale": 1,
+        "missing.reject": 2,
+        "verdict.pass": 1,
+        "verdict.reject": 2,
+    }
+    assert [(ack.seq, ack.action, ack.why) for ack in acks(listener)] == [
+        (1, "none", "no_heartbeat"),
+        (2, "none", "stale"),
+        (3, "reject", "verdict"),
+        (6, "reject", "on_unknown"),
+        (7, "pass", "verdict"),
+    ]
+
+
+def test_acks_can_be_switched_off(tmp_path, broker, listener):
+    agent = Agent(listener)
+    with running_arm(tmp_path, config(broker, "ack = false")) as arm:
+        ready(arm, agent)
+        agent.verdict("reject")
+        arm.wait_for(seq=1)
+        arm.stop()
+    listener.publish("factory/last")
+    listener.wait_for(lambda heard: heard.topic == "factory/last")
+    assert listener.on("/ack") == []
+
+
+def test_a_killed_broker_is_agent_loss_within_two_seconds_and_the_arm_comes_back_with_it(tmp_path, broker, listener):
+    agent = Agent(listener)
+    with running_arm(tmp_path, config(broker, 'on_agent_loss = "reject"')) as arm:
+        ready(arm, agent)
+        died_s = time.monotonic()
+        broker.kill()
+        _, noticed_s = arm.wait_for(3, code="agent_lost", why="no_heartbeat", action="reject")
+        assert noticed_s - died_s < 2
+        broker.start()
+        listener.wait_until_back()
+        until_s = time.monotonic() + 10
+        while (
+            len([line for line, _ in arm.lines if line.get("code") == "agent_back"]) < 2 and time.monotonic() < until_s
+        ):
+            agent.heartbeat()
+            time.sleep(0.05)
+        agent.verdict("reject")
+        arm.wait_for(kind="verdict", action="reject")
+
+
+def test_an_agent_that_falls_silent_or_says_error_is_noticed(tmp_path, broker, listener):
+    agent = Agent(listener)
+    with running_arm(tmp_path, config(broker, 'on_agent_loss = "pass"')) as arm:
+        ready(arm, agent)
+        said_s = time.monotonic()
+        agent.state("error")
+        _, noticed_s = arm.wait_for(code="agent_lost", why="error", action="pass")
+        assert noticed_s - said_s < 0.5
+        agent.state("running")
+        agent.heartbeat()
+        last_s = time.monotonic()
+        _, silent_s = arm.wait_for(3, code="agent_lost", why="no_heartbeat")
+        assert 1.3 < silent_s - last_s < 2
+
+
+def test_a_frozen_broker_is_agent_loss_and_what_it_delivers_later_is_stale(tmp_path, broker, listener):
+    agent = Agent(listener)
+    with running_arm(tmp_path, config(broker, mqtt="keepalive_s = 60")) as arm:
+        ready(arm, agent)
+        senders = [threading.Thread(target=say) for say in (lambda: agent.verdict("reject"), agent.heartbeat)]
+        broker.freeze()
+        for sender in senders:  # each waits until the broker has it
+            sender.start()
+        arm.wait_for(3, code="agent_lost", why="no_heartbeat")
+        time.sleep(0.7)  # until that heartbeat too is older than 1.5 s
+        broker.thaw()
+        for sender in senders:
+            sender.join()
+        line, _ = arm.wait_for(seq=1)
+        assert (line["action"], line["why"]) == ("none", "stale")
+        assert arm.stop()["counts"]["alarm.agent_back"] == 1
+
+
+def test_a_stop_stays_until_sigusr1_and_only_once_the_agent_is_well(tmp_path, broker, listener):
+    agent = Agent(listener)
+    with running_arm(tmp_path, config(broker, 'on_unknown = "stop"\non_agent_loss = "pass"')) as arm:
+        ready(arm, agent)
+        agent.verdict("unknown")
+        arm.wait_for(action="stop")
+        arm.wait_for(code="agent_lost", why="no_heartbeat")
+        arm.process.send_signal(signal.SIGUSR1)
+        time.sleep(0.2)
+        assert '"line": "stop", "on": false' not in arm.log
+        agent.heartbeat()
+        arm.wait_for_log("arm_agent_back")
+        time.sleep(0.1)
+        arm.process.send_signal(signal.SIGUSR1)
+        arm.wait_for_log('"line": "stop", "on": false')
+        assert arm.stop()["stopped"] is False
+
+
+def test_a_birth_that_recommends_something_else_is_told_once(tmp_path, broker, listener):
+    agent = Agent(listener)
+    agent.birth("pass", "stop")
+    with running_arm(tmp_path, config(broker, 'on_unknown = "reject"\non_agent_loss = "stop"')) as arm:
+        ready(arm, agent)
+        agent.birth("pass", "stop")
+        arm.wait_for(code="policy_differs", why="on_unknown: the agent recommends pass, this arm does reject")
+        agent.verdict("pass")
+        arm.wait_for(seq=1)
+        assert arm.stop()["counts"]["alarm.policy_differs"] == 1
+        assert arm.log.count("the agent recommends") == 1
+
+
+def test_a_delayed_pulse_comes_on_time_and_holds_nothing_up(tmp_path, broker, listener):
+    agent = Agent(listener)
+    output = 'kind = "simulated"\ndelay_ms = 300\npulse_ms = 50'
+    with running_arm(tmp_path, config(broker, output=output)) as arm:
+        ready(arm, agent)
+        agent.verdict("reject")
+        agent.verdict("pass")
+        arm.wait_for(seq=2)
+        assert [line["seq"] for line, _ in arm.lines if line["kind"] == "verdict"] == [2]
+        line, _ = arm.wait_for(seq=1)
+        assert line["at_mono_ms"] - line["received_mono_ms"] == pytest.approx(300, abs=20)
+        agent.verdict("reject", valid_ms=250)
+        line, _ = arm.wait_for(seq=3)
+        assert (line["action"], line["why"]) == ("none", "too_late")
+
+
+def test_it_drives_the_lines_of_a_chip(tmp_path, broker, listener):
+    agent = Agent(listener)
+    output = 'kind = "gpio"\nreject_line = 17\nstop_line = "GPIO27"\npulse_ms = 30'
+    changes = tmp_path / "changes"
+    (tmp_path / "sitecustomize.py").write_text(
+        "import atexit, sys\n"
+        "def tell():\n"
+        "    rig = sys.modules['gpiod'].RIG if 'gpiod' in sys.modules else None\n"
+        f"    rig and open({str(changes)!r}, 'w').write(repr([(o, h) for _, o, h in rig.changes]) + repr(rig.holders))\n"
+        "atexit.register(tell)\n"
+    )
+    env = {"PYTHONPATH": f"{tmp_path}:{FAKE_GPIOD}", "PATH": "/usr/bin"}
+    with running_arm(tmp_path, config(broker, 'on_agent_loss = "stop"', output), env=env) as arm:
+        ready(arm, agent)
+        agent.verdict("reject")
+        arm.wait_for(seq=1)
+        time.sleep(0.1)
+        arm.stop()
+    off, stop, go, out, back = (17, False), (27, True), (27, False), (17, True), (17, False)
+    assert changes.read_text() == repr([off, (27, False), stop, go, out, back]) + "{}"
+
+
+def test_it_waits_for_a_broker_that_is_not_there_yet(tmp_path):
+    with running_broker(tmp_path) as broker:
+        broker.stop()
+        arm = Arm(tmp_path, config(broker), "--json")
+        try:
+            arm.wait_for(code="agent_lost", why="start")
+            broker.start()
+            arm.wait_for_log("arm_connected")
+            arm.stop()
+        finally:
+            arm.end()
+
+
+def test_it_says_who_it_is_to_a_broker_that_asks(tmp_path):
+    passwords, secret = tmp_path / "passwords", tmp_path / "secret"
+    program = needs("mosquitto_passwd", "mosquitto")
+    subprocess.run([program, "-c", "-b", passwords, "arm", "pass-word"], check=True, capture_output=True)
+    secret.write_text("pass-word\n")
+    secret.chmod(0o600)
+    with running_broker(tmp_path, f"allow_anonymous false\npassword_file {passwords}") as broker:
+        mqtt = 'username = "arm"\npassword_file = "secret"'
+        with running_arm(tmp_path, config(broker, mqtt=mqtt)) as arm:
+            arm.stop()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (EXAMPLE.replace("pulse_ms", "puls_ms"), "did you mean 'pulse_ms'?"),
+        (
+            EXAMPLE.replace("port = 1883", 'port = 1883\nusername = "a"\npassword_file = "none"'),
+            "create it with mode 0600",
+        ),
+        (
+            EXAMPLE.replace('kind = "simulated"', 'kind = "gpio"\nreject_line = 1\nstop_line = 2\nchip = "/no"'),
+            "output: ",
+        ),
+    ],
+    ids=["key", "password", "gpio"],
+)
+def test_a_configuration_that_cannot_be_used_ends_with_78_and_a_sentence(tmp_path, text, words):
+    (tmp_path / "arm.toml").write_text(text)
+    command = [sys.executable, "-m", "edge_agent", "reject-arm", "--config", tmp_path / "arm.toml"]
+    ended = subprocess.run(command, check=False, cwd=REPO, capture_output=True, text=True, timeout=20)
+    assert ended.returncode == 78
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_without_json_nothing_is_printed(tmp_path, broker, listener):
+    agent = Agent(listener)
+    with running_arm(tmp_path, config(broker), "-c", str(tmp_path / "arm.toml")) as arm:
+        agent.heartbeat()
+        arm.wait_for_log("arm_agent_back")
+        assert arm.stop() is None
+
+
+def test_a_reader_that_is_gone_or_sleeps_holds_nothing_up(tmp_path, broker, listener):
+    agent = Agent(listener)
+    (tmp_path / "arm.toml").write_text(config(broker))
+    command = [sys.executable, "-m", "edge_agent", "reject-arm", "--config", tmp_path / "arm.toml", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPO)
+    try:
+        assert b"agent_lost" in process.stdout.readline()
+        process.stdout.close()
+        until_s = time.monotonic() + 10
+        while not acks(listener) and time.monotonic() < until_s:
+            agent.heartbeat()
+            agent.verdict("pass")
+        assert acks(listener)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
+        assert b"Traceback" not in process.stderr.read()
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
