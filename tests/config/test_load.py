@@ -116,7 +116,7 @@ def test_an_unknown_key_is_shown_as_toml_would_quote_it(tmp_path):
             'kind = "replay"',
             'kind = "reply"',
             "cameras[0].kind",
-            "there is no kind 'reply'; there are opencv, picamera2, replay; did you mean 'replay'?",
+            "there is no kind 'reply'; there are opencv, picamera2, replay, simulator; did you mean 'replay'?",
         ),
         (
             'kind = "frame"',
@@ -140,7 +140,7 @@ def test_an_unknown_kind_gets_the_list_of_those_there_are(tmp_path, old, new, ke
 @pytest.mark.parametrize(
     ("header", "kind", "key", "message"),
     [
-        ("[[cameras]]", 'kind = "replay"', "cameras[0].kind", "is missing; there are opencv, picamera2, replay"),
+        ("[[cameras]]", 'kind = "replay"', "cameras[0].kind", "is missing; there are opencv, picamera2, replay, simulator"),
         ("[cameras.trigger]", '  kind = "frame"', "cameras[0].trigger.kind", "is missing; there are frame, line"),
         (
             "[[cameras.rules]]",

@@ -419,3 +419,29 @@ def test_a_stop_says_what_is_lost_and_what_is_on_disk_is_not(tmp_path):
         outbox.put("result", numbered("result", number))
     assert outbox.stop(10) == 0
     assert rows(tmp_path) == list(range(7))
+
+
+def test_a_start_after_a_kill_has_little_to_count(tmp_path):
+    with outbox_in(tmp_path, max_rows=100_000) as outbox:
+        for number in range(5000):
+            outbox.put("result", numbered("result", number))
+        wait_for(is_on_disk(outbox))
+        wait_for(lambda: outbox._keeper._store.uncounted == 0)
+        with contextlib.closing(sqlite3.connect(tmp_path / "outbox.db")) as database:
+            assert database.execute("SELECT rows FROM totals WHERE kind = 'result'").fetchone() == (5000,)
+
+
+def test_somebody_who_reads_the_file_for_long_does_not_hold_writing_up(tmp_path):
+    fill(tmp_path, 10)
+    with outbox_in(tmp_path, max_rows=100_000) as outbox:
+        with contextlib.closing(sqlite3.connect(tmp_path / "outbox.db", isolation_level=None)) as other:
+            other.execute("BEGIN")
+            other.execute("SELECT * FROM result").fetchone()
+            for number in range(6000):
+                outbox.put("result", numbered("result", number, padding=930))
+            wait_for(is_on_disk(outbox))
+            time.sleep(1)  # a checkpoint that does not get through
+            outbox.put("result", numbered("result", 6000))
+            wait_for(is_on_disk(outbox))
+            assert outbox.trouble is None
+        wait_for(lambda: (tmp_path / "outbox.db-wal").stat().st_size < 4_000_000)

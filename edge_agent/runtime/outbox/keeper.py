@@ -23,6 +23,7 @@ FILE = "outbox.db"
 SYNC_EVERY_S = 0.75  # so that with the time that a sync takes it is a second at most
 TIDY_EVERY_S = 1.0  # deletes are gathered: what a kill brings back is sent twice, which is allowed
 TIDY_ROWS = 500
+UNCOUNTED_ROWS = 1000  # to be counted at the next start, which waits for it
 RETRY_S = 2.0
 UNREADABLE = "a row cannot be read"
 GROWTH_FLOOR_BYTES = 1_000_000  # so much the file may have on a disk that is nearly full
@@ -145,7 +146,8 @@ class Keeper:
     def _tidy(self, store: Store, doomed: dict[Kind, dict[int, int]], now_s: float) -> None:
         self._tidy_at_s = now_s + TIDY_EVERY_S
         self._aside = [*self._aside, *self._stock.take_aside()][-ASIDE_ROWS:]
-        if doomed or self._aside or self.trouble is not None:
+        most = 0 if self._stopping.is_set() else UNCOUNTED_ROWS
+        if doomed or self._aside or self.trouble is not None or store.uncounted > most:
             store.tidy(doomed, self._aside)
             self._stock.deleted(doomed)
             self._aside = []
@@ -161,10 +163,11 @@ class Keeper:
         if after is None or store is None:
             return False
         rows, unreadable, last = store.read(kind, after, ROOM)
+        self._stock.read(kind, rows, last)
         for number, size in unreadable:
+            self._stock.unreadable(kind, size, UNREADABLE)
             store.move_aside(kind, number, size, UNREADABLE)
-            self._stock.unreadable(kind, number, size, UNREADABLE)
-        return self._stock.read(kind, rows, last) or bool(unreadable)
+        return last is not None
 
     # ---- the thread that syncs
 

@@ -150,8 +150,8 @@ class Stock:
             lane = self._lanes[kind]
             return lane.cursor if lane.unread and len(lane.ready) < ROOM // 2 else None
 
-    def read(self, kind: Kind, rows: Sequence[Row], last: int | None) -> bool:
-        """These were read, up to number `last`; None: nothing was left, whatever was counted. True if there is news."""
+    def read(self, kind: Kind, rows: Sequence[Row], last: int | None) -> None:
+        """These were read, up to number `last`; None: nothing was left, whatever was counted."""
         with self._lock:
             lane = self._lanes[kind]
             known = {row.number for row in (*lane.ready, *lane.flight) if row.is_stored} | set(lane.doomed)
@@ -165,16 +165,14 @@ class Stock:
                 lane.count()
             else:
                 lane.cursor = last
-            return bool(rows)
 
-    def unreadable(self, kind: Kind, number: int, size: int, reason: str) -> None:
-        """A row on disk that cannot be read: it was set aside there."""
+    def unreadable(self, kind: Kind, size: int, reason: str) -> None:
+        """A row on disk that cannot be read, and was passed over: it is set aside there."""
         with self._lock:
             lane = self._lanes[kind]
             lane.unread = max(0, lane.unread - 1)
             lane.rows -= 1
             lane.bytes -= size
-            lane.cursor = max(lane.cursor, number)
         self.count_aside(kind, b"", reason)
 
     def trim(self) -> Kind | None:

@@ -20,6 +20,7 @@ from edge_agent.runtime.outbox.rows import KINDS, Kind, OnDisk, Row
 
 VERSION = 1  # `PRAGMA user_version`: a later release that changes the tables raises it and brings older files along
 BUSY_S = 2.0  # a technician's query may hold the file for a moment
+PATIENCE_S = 0.1  # of a checkpoint, which keeps writers out while it waits for readers; the next is soon
 PAGE_BYTES = (
     1024  # a commit writes whole pages: measured, 3.8 kB for a result of 1.3 kB, where SQLite's 4096 take 9.4 kB
 )
@@ -86,7 +87,7 @@ class Store:
         self._db = _connect(path)
         try:
             self._prepare()
-            self._syncer = _connect(path)
+            self._syncer = _connect(path, PATIENCE_S)
         except BaseException:
             self._db.close()
             raise
@@ -101,6 +102,11 @@ class Store:
         with suppress(OSError):
             return self.path.stat().st_ino == self._inode
         return False
+
+    @property
+    def uncounted(self) -> int:
+        """Rows that came since the totals were written, or more: what the next start has to count."""
+        return max(self._newest.values()) - self._counted_to
 
     @property
     def file_bytes(self) -> int:
@@ -133,6 +139,7 @@ class Store:
                 self._put_aside(reason, row.kind, row.number, row.topic.encode(), row.payload)
             self._write_totals(rows, size)
         self._rows, self._bytes = rows, size
+        self._counted_to = max(self._newest.values())
 
     def read(self, kind: Kind, after: int, most: int) -> tuple[list[Row], list[tuple[int, int]], int | None]:
         """The next rows after a number; those that cannot be read, with their sizes; the last number, None: no rows."""
@@ -233,6 +240,7 @@ class Store:
             more, more_bytes, newest = self._db.execute(query, (up_to,)).fetchone()
             self._rows[kind], self._bytes[kind] = rows + more, size + int(more_bytes)
             self._newest[kind] = max(up_to, newest or 0)
+        self._counted_to = max(up_to for up_to, *_ in totals.values())
 
     def _write_totals(self, rows: Mapping[Kind, int], size: Mapping[Kind, int]) -> None:
         values = [(self._newest[kind], rows[kind], size[kind], kind) for kind in KINDS]
@@ -286,9 +294,9 @@ def is_broken(error: sqlite3.Error) -> bool:
     return type(error) is sqlite3.DatabaseError or "no such" in str(error)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, timeout_s: float = BUSY_S) -> sqlite3.Connection:
     """A connection whose transactions are ours, for threads that take turns; text comes as bytes."""
-    database = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    database = sqlite3.connect(path, timeout=timeout_s, isolation_level=None, check_same_thread=False)
     database.text_factory = bytes  # text that is no UTF-8 would be an error of the whole query
     return database
 
