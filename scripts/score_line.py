@@ -72,7 +72,7 @@ def table(sheets: Mapping[int, dict[str, Any]]) -> Table:
     """A row for each seed, and one for all."""
     shown = Table("seed", *(key.replace("_", " ") for key in (*COUNTS, "unknown", *LATE)), "p50 ms", "p99 ms")
     for name, sheet in [*((str(seed), sheet) for seed, sheet in sheets.items()), ("all", dict(summed(sheets)))]:
-        latency = (f"{sheet['latency_ms'][key]:.1f}" for key in ("p50", "p99"))
+        latency = (f"{sheet['latency_ms'][key] or 0:.1f}" for key in ("p50", "p99"))
         counts = [str(sheet[key]) for key in COUNTS]
         late = [str(sheet["late"][key]) for key in LATE]
         shown.add_row(name, *counts, str(sum(sheet["unknown"].values())), *late, *latency)

@@ -79,10 +79,13 @@ class _Numbers:
     dealt_with: int = 0  # the last that came, or that is known to be missing
     before_us: int = 0  # named by the first heartbeat that we heard: not ours to miss
     named: int = 0  # by the heartbeat before
-    was_lost: bool = False  # the agent, since the last verdict
+    lost_to: float = 0  # up to here they are from a time of agent loss; infinity while that goes on
 
-    def missing_below(self, seq: int) -> range:
-        return range(max(self.dealt_with, self.before_us) + 1, seq)
+    def missing_below(self, seq: int) -> tuple[range, range]:
+        """Those from a time of agent loss, and those since."""
+        first = max(self.dealt_with, self.before_us) + 1
+        border = int(min(max(self.lost_to + 1, first), seq))
+        return range(first, border), range(border, seq)
 
 
 @dataclass(slots=True)
@@ -144,7 +147,7 @@ class Judge:
             return [Alarm("agent_back", "none", "heartbeat", now_ms)]
         for session in self._sessions.values():
             for numbers in session.cameras.values():
-                numbers.was_lost = True
+                numbers.lost_to = math.inf
         states = [session.state for session in self._sessions.values() if session.beats(now_ms)]
         return [Alarm("agent_lost", self._policy.on_agent_loss, states[-1] if states else "no_heartbeat", now_ms)]
 
@@ -183,7 +186,9 @@ class Judge:
             yield replace(ruling, why="duplicate")
         else:
             yield from self._gap(numbers, verdict.seq, ruling)
-            numbers.dealt_with, numbers.was_lost = verdict.seq, False
+            numbers.dealt_with = verdict.seq
+            if session.judges(letter.received_ms):
+                numbers.lost_to = min(numbers.lost_to, verdict.seq)
             yield self._decide(ruling, session)
 
     def _decide(self, ruling: Ruling, session: _Session) -> Ruling:
@@ -215,6 +220,8 @@ class Judge:
                 continue
             if is_first:
                 numbers.before_us = last_seq
+            if session.judges(letter.received_ms):
+                numbers.lost_to = min(numbers.lost_to, last_seq)
             about = replace(_refused(letter, ""), camera=camera, session=beat.session)
             yield from self._gap(numbers, numbers.named + 1, about)  # of the beat before: a verdict may still be coming
             numbers.dealt_with = max(numbers.dealt_with, numbers.named)
@@ -222,19 +229,12 @@ class Judge:
 
     def _gap(self, numbers: _Numbers, seq: int, about: Ruling) -> Iterator[Ruling]:
         """The parts without a verdict below this number count as unknown, as far as the arm had not seen to them."""
-        missing = numbers.missing_below(seq)
-        if missing:
-            yield Ruling(
-                "gap",
-                "none" if numbers.was_lost else self._policy.on_unknown,
-                "gap_while_lost" if numbers.was_lost else "gap",
-                about.received_ms,
-                camera=about.camera,
-                session=about.session,
-                seq=missing.start,
-                verdict="unknown",
-                count=len(missing),
-            )
+        while_lost, since = numbers.missing_below(seq)
+        about = Ruling("gap", "none", "", about.received_ms, about.camera, about.session, verdict="unknown")
+        if while_lost:
+            yield replace(about, why="gap_while_lost", seq=while_lost.start, count=len(while_lost))
+        if since:
+            yield replace(about, action=self._policy.on_unknown, why="gap", seq=since.start, count=len(since))
 
     def _meet(self, name: str, now_ms: float) -> None:
         """A new session starts anew; of too many the one that was silent longest is forgotten."""

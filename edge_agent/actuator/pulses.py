@@ -35,7 +35,7 @@ class Pulses:
         self._held = False  # reject while the agent is lost
         self._waits = False  # stop until the first heartbeat
         self._shown: dict[Line, bool] = {"reject": False, "stop": False}
-        self._failing = False
+        self._failing: set[Line] = set()
         self.stopped = False  # until the reset
 
     def take(self, finding: Finding, now_ms: float) -> list[Outcome]:
@@ -54,8 +54,8 @@ class Pulses:
         """Begins and ends the pulses that are due."""
         outcomes = []
         while self._due and self._due[0][0] <= now_ms:
-            ruling = heapq.heappop(self._due)[2]
-            if ruling.remaining_ms is not None and now_ms >= ruling.received_ms + ruling.remaining_ms:
+            due_ms, _, ruling = heapq.heappop(self._due)
+            if now_ms >= self._last_ms(due_ms, ruling):
                 outcomes.append(Outcome(replace(ruling, action="none", why="late_pulse"), now_ms))
                 continue
             self._on_until_ms = now_ms + self._pulse_ms
@@ -65,8 +65,9 @@ class Pulses:
         return outcomes
 
     def next_ms(self) -> float:
-        """When there is something to do again; infinity where nothing is."""
-        ends_ms = self._on_until_ms if self._shown["reject"] and not self._held else math.inf
+        """When there is something to do again; infinity where nothing is, or only what failed before."""
+        is_ending = self._shown["reject"] and not self._held and "reject" not in self._failing
+        ends_ms = self._on_until_ms if is_ending else math.inf
         return min(ends_ms, self._due[0][0] if self._due else math.inf)
 
     def reset(self, now_ms: float) -> None:
@@ -75,11 +76,13 @@ class Pulses:
         self._show(now_ms)
 
     def close(self, now_ms: float) -> list[Outcome]:
-        """Pulses that have not begun are dropped; the outputs are let go."""
+        """Pulses that have not begun are dropped; reject is switched off, stop stays as it is; the outputs are let go."""
         dropped = [
             Outcome(replace(ruling, action="none", why="stopping"), now_ms) for _, _, ruling in sorted(self._due)
         ]
         self._due.clear()
+        self._held, self._on_until_ms = False, -math.inf
+        self._show(now_ms)  # many chips keep what a line was when it is let go
         self._output.close()
         return dropped
 
@@ -94,27 +97,35 @@ class Pulses:
         elif alarm.action == "stop":
             self.stopped = True
 
+    def _last_ms(self, due_ms: float, ruling: Ruling) -> float:
+        """From when on its pulse is too late: the part is not valid, or not there, any more."""
+        if ruling.remaining_ms is None:  # of a gap nobody knows; when it should have ended, it would hit another part
+            return due_ms + self._pulse_ms
+        return ruling.received_ms + ruling.remaining_ms
+
     def _honest(self, finding: Finding) -> Finding:
         """What failed was not done."""
-        return replace(finding, action="none", why="output_failed") if self._failing and _needs(finding) else finding
+        return replace(finding, action="none", why="output_failed") if finding.action in self._failing else finding
 
     def _show(self, now_ms: float) -> None:
         wanted: dict[Line, bool] = {
             "reject": self._held or now_ms < self._on_until_ms,
             "stop": self.stopped or self._waits,
         }
+        for line, on in wanted.items():
+            if on == self._shown[line]:
+                self._failing.discard(line)
+            else:
+                self._switch(line, on=on)
+
+    def _switch(self, line: Line, *, on: bool) -> None:
+        """Each line by itself: one that fails keeps no other from being switched."""
         try:
-            for line, on in wanted.items():
-                if on != self._shown[line]:
-                    self._output.set(line, on=on)
-                    self._shown[line] = on
+            self._output.set(line, on=on)
         except OSError as error:  # tried again at the next `work`
-            if not self._failing:
+            if line not in self._failing:
                 log.error("arm_output_failed", line=line, on=on, reason=str(error))  # noqa: TRY400 - no bug of ours
-            self._failing = True
+            self._failing.add(line)
         else:
-            self._failing = False
-
-
-def _needs(finding: Finding) -> bool:
-    return finding.action in ("reject", "stop")
+            self._shown[line] = on
+            self._failing.discard(line)

@@ -200,6 +200,8 @@ def _rows(sheet: ScoreSheet) -> Iterator[tuple[str, str, str]]:
         yield "the arm", str(sum(sheet.arm.values())), _counted(sheet.arm)
         if sheet.dropped:
             yield "dropped by the arm", str(sum(sheet.dropped.values())), _counted(sheet.dropped)
+        if sheet.not_at_arm:
+            yield "never came to the arm", str(sheet.not_at_arm), ""
     for defect, score in sheet.defects.items():
         yield f"with {defect}", str(score.parts), f"{score.right} judged right"
     yield "line to capture", _spread(sheet.lag_ms), "the first frame after the crossing"

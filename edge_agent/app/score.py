@@ -24,9 +24,6 @@ EARLY, LATE = 0.2, 0.7
 from the first frame after the crossing, so it is seldom early.
 """
 
-LATEST = 3.0
-"""How far it may be where many frames were lost, if the part has no other; in widths too."""
-
 REOPENING_S = 1.0
 """How long opening a camera again takes at least, after a pause that is no longer than its absence."""
 
@@ -72,6 +69,7 @@ class CameraScorer:
             [belt.run_px(verdict.captured_ns) for verdict in verdicts],
             [belt.run_px(part.crossed_ns) for part in parts],
             belt.part_width_px,
+            belt.beyond_px,
         )
         owned: list[list[Told]] = [[] for _ in parts]
         extra: list[Told] = []
@@ -157,6 +155,11 @@ class Scorer:
             return None
         return self.notices[-1]
 
+    @property
+    def not_at_arm(self) -> int:
+        """How many verdicts the arm has said nothing of so far."""
+        return len(self._verdicts.keys() - self._actions.keys())
+
     def sheet(self, until_ns: int | None = None, *, has_arm: bool = True) -> ScoreSheet:
         """All in figures. Parts that crossed after `until_ns` do not count: the line was being stopped."""
         counted, disturbed, at_the_end, extra = self._sorted(FOREVER_NS if until_ns is None else until_ns)
@@ -179,7 +182,7 @@ class Scorer:
             lag_ms=_spread("capture", [one.lag_ms for one in counted if one.lag_ms is not None]),
             arm=dict(Counter(acted.action for acted in self._actions.values())),
             dropped=dict(drops),
-            not_at_arm=sum(key not in self._actions for key in self._verdicts) if has_arm else 0,
+            not_at_arm=self.not_at_arm if has_arm else 0,
             parts_per_min=self._rate(),
             belt_stops=sum(camera.truth.belt.stops for camera in self.cameras.values()),
             faults=tuple(self._faults()),
@@ -236,20 +239,23 @@ class Scorer:
                 yield _fault_score(name, camera, fault, self.notices)
 
 
-def owners_of(verdicts: Sequence[float], parts: Sequence[float], width: float) -> list[int | None]:
+def owners_of(verdicts: Sequence[float], parts: Sequence[float], width: float, beyond: float) -> list[int | None]:
     """For each verdict the index of its part, None where there is none; all are places on the belt, in rising order.
 
-    First each goes to the part that has just crossed. What is left then, or came together with others from one frame,
-    goes to an earlier part that has none, if the order of both stays the same.
+    First each goes to the part that has just crossed. What is left then goes to an earlier part that has none and is
+    no more than `beyond` past the line, if the order of both stays the same; and so does the first of two from one
+    frame, or of two of which the first came before the part had crossed.
     """
-    crossed = [_just_crossed(place, parts, width) for place in verdicts]
-    owners = list(crossed)
+    owners = [_just_crossed(place, parts, width) for place in verdicts]
     for index in range(len(verdicts) - 1, -1, -1):
-        beside = slice(index, index + 2)
-        is_twin = len(verdicts[beside]) > 1 and len(set(verdicts[beside])) == len(set(crossed[beside])) == 1
-        if owners[index] is None or is_twin:
-            free = _free_before(index, owners, verdicts, parts, width)
-            owners[index] = owners[index] if free is None else free
+        owner, place = owners[index], verdicts[index]
+        if owner is not None:
+            is_last = index + 1 == len(verdicts) or _just_crossed(verdicts[index + 1], parts, width) != owner
+            if is_last or parts[owner] <= place < verdicts[index + 1]:
+                continue
+        free = _free_before(index, owners, verdicts, parts)
+        if free is not None and parts[free] >= place - beyond:
+            owners[index] = free
     return owners
 
 
@@ -259,19 +265,14 @@ def _just_crossed(place: float, parts: Sequence[float], width: float) -> int | N
 
 
 def _free_before(
-    index: int, owners: Sequence[int | None], verdicts: Sequence[float], parts: Sequence[float], width: float
+    index: int, owners: Sequence[int | None], verdicts: Sequence[float], parts: Sequence[float]
 ) -> int | None:
     """The last part before that verdict that has none, and comes after those of earlier frames."""
     taken = {owner for owner in owners if owner is not None}
     earlier = owners[: bisect_left(verdicts, verdicts[index])]
     before = max((owner for owner in earlier if owner is not None), default=-1)
     last = bisect_left(parts, verdicts[index]) - 1
-    for part in range(last, before, -1):
-        if parts[part] < verdicts[index] - LATEST * width:
-            return None
-        if part not in taken:
-            return part
-    return None
+    return next((part for part in range(last, before, -1) if part not in taken), None)
 
 
 def _spread(to: str, times_ms: Sequence[float]) -> LatencyMs:

@@ -7,6 +7,9 @@ from typing import Any
 RIGHT_AT_LEAST = 0.95
 """Of the parts: a line that does worse has not done its job. One slip is always forgiven: a short run has few parts."""
 
+MISSED_AT_MOST = 0.01
+"""Of the parts may have a defect that was missed: that is what the line is there for. One is forgiven, too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Late:
@@ -136,6 +139,12 @@ def _complaints(sheet: ScoreSheet) -> Iterator[str]:
         yield f"{_count(sheet.extra, 'verdict')} came where no part was"
     if sheet.late.executed:
         yield f"{_count(sheet.late.executed, 'verdict')} {_were(sheet.late.executed)} executed late"
+    if sheet.missed_defects > max(1, MISSED_AT_MOST * sheet.parts):
+        yield f"{_count(sheet.missed_defects, 'defect')} were missed, more than {MISSED_AT_MOST:.0%} of the parts"
+    verdicts = sheet.not_at_arm + sum(sheet.arm.values())
+    if (lost := sheet.not_at_arm + sum(sheet.dropped.values())) > max(1, (1 - RIGHT_AT_LEAST) * verdicts):
+        why = ", ".join([*sheet.dropped, *(["never came"] if sheet.not_at_arm else [])])
+        yield f"the arm did not act on {lost} of {verdicts} verdicts ({why})"
     if sheet.parts - sheet.right > max(1, (1 - RIGHT_AT_LEAST) * sheet.parts):
         missed = sheet.late.deadline_missed
         late = f" ({missed} missed the deadline: this machine is too slow, or too busy)" if missed else ""

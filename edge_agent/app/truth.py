@@ -60,6 +60,12 @@ class Belt:
         """How often it stood still."""
         return sum(speed == 0 for speed in self._px_per_s)
 
+    @property
+    def beyond_px(self) -> float:
+        """How far past the line a part is when it has left the picture."""
+        share = self.line if self.direction == "left" else 1 - self.line
+        return share * self.camera_width + self.part_width_px / 2
+
     def add(self, told: Mapping[str, Any]) -> None:
         """From now on it runs so."""
         now_ns = int(told["mono_ns"])

@@ -9,7 +9,7 @@ EPILOG = "Example: edge-agent demo --seconds 30 --fault dark"
 _SECONDS = 45.0
 
 FAULT = "After a third of the run, for 5 s: dark, blurred, frozen, shaken, disconnected, burst or belt_stop."
-KEEP = "Work in this folder, and leave configuration, logs and truth there."
+KEEP = "Work in this new folder, and leave configuration, logs and truth there."
 
 
 def demo(

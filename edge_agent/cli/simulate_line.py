@@ -12,7 +12,7 @@ _SECONDS = 60.0
 
 FAULT = "After a third of the run, for 5 s: dark, blurred, frozen, shaken, disconnected, burst or belt_stop."
 MAP = "What your model calls a thing that the simulator shows: bottle, cap, label, label_misaligned, crack."
-KEEP = "Work in this folder, and leave configuration, logs and truth there."
+KEEP = "Work in this new folder, and leave configuration, logs and truth there."
 
 
 def simulate_line(  # noqa: PLR0913 - a command's options

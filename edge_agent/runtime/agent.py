@@ -170,7 +170,7 @@ class Agent:
     def _say_goodbye(self) -> None:
         self.health.stopping = True
         self._report_cameras()
-        self.records_watch.report(time.monotonic())
+        self.records_watch.report(time.monotonic(), is_last=True)
         self.herald.report_unsent()
         self.herald.announce(*self.health.state())
 

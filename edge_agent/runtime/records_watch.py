@@ -5,7 +5,7 @@ import math
 from edge_agent.runtime.outbox import Kind, Outbox
 from edge_agent.runtime.reporter import Reporter
 
-LOSSES_S = 2.0  # losses are gathered for so long: each event on them takes a place in the outbox itself
+LOSSES_S = 60.0  # after the first, they are gathered for so long: in a full outbox each event costs a result
 UNHEARD_S = 60.0  # whoever listens comes and goes
 
 
@@ -19,15 +19,14 @@ class RecordsWatch:
         self._unheard: frozenset[Kind] = frozenset()
         self._losses_due_s = self._unheard_due_s = -math.inf
 
-    def report(self, now_s: float) -> None:
+    def report(self, now_s: float, *, is_last: bool = False) -> None:
         """An event for everything that is new. `now_s` is monotonic."""
         self._report_disk(now_s)
         self._report_refusals()
         if now_s >= self._unheard_due_s:
             self._report_audience(now_s)
-        if now_s >= self._losses_due_s:
-            self._losses_due_s = now_s + LOSSES_S
-            self._report_losses()
+        if now_s >= self._losses_due_s or is_last:
+            self._report_losses(now_s)
 
     def _report_disk(self, now_s: float) -> None:
         for broken in self._outbox.quarantined():
@@ -66,8 +65,9 @@ class RecordsWatch:
             self._reporter.event("records_heard", "info", f"somebody subscribes to the {kind}s again", {"kind": kind})
         self._unheard = unheard
 
-    def _report_losses(self) -> None:
+    def _report_losses(self, now_s: float) -> None:
         for loss in self._outbox.losses():
+            self._losses_due_s = now_s + LOSSES_S
             if loss.reason.startswith("set aside"):
                 text = f"{loss.count} records were {loss.reason}"
                 self._reporter.event("records_set_aside", "alarm", text, loss.data())

@@ -93,6 +93,9 @@ def busy_line():
         two.heartbeat(9900),
         two.heartbeat(14_000, last={"top": 9}),
         two.verdict(14_100, seq=11),
+        two.state(14_200, "error"),
+        two.verdict(14_250, seq=14),
+        *(two.heartbeat(20_000 + n * 250, last={"top": 16 + 2 * (n > 0)}) for n in range(4)),
     ]
 
 
@@ -160,6 +163,13 @@ def test_a_pulse_of_the_flow_knows_its_delay_and_its_end():
     [pulse] = returned[1][0]
     assert (pulse["payload"], pulse["delay"]) == (True, 200)
     assert pulse["expires_ms"] == pytest.approx(1700.5, abs=0.2)
+
+
+def test_a_pulse_of_the_flow_for_a_gap_ends_when_it_should_be_over():
+    agent = Sender()
+    returned = ran([as_message(agent.heartbeat(1000)), as_message(agent.verdict(1100, "pass", seq=2))], DELAY_MS=200)
+    [pulse] = returned[1][0]
+    assert pulse["expires_ms"] == pytest.approx(1400.5, abs=0.2)
 
 
 def test_every_wire_of_the_flow_leads_to_a_node_and_every_node_has_its_broker():

@@ -246,6 +246,27 @@ def test_a_gap_from_a_time_of_agent_loss_is_counted_and_no_more(agent, arm):
     assert rulings(arm.hear(agent.verdict(6200, seq=7))) == [("gap", "reject", "gap"), *ACTED]
 
 
+def test_parts_that_go_missing_after_a_loss_are_acted_on_also_before_the_next_verdict(agent, arm):
+    arm.hear(agent.verdict(1100, seq=1))
+    arm.tick(5000)
+    beats = [agent.heartbeat(6000 + n * 250, last={"top": last}) for n, last in enumerate([3, 5, 5, 5])]
+    found = rulings_of(hear(arm, *beats))
+    assert [(it.action, it.why, it.seq, it.count) for it in found] == [
+        ("none", "gap_while_lost", 2, 2),
+        ("reject", "gap", 4, 2),
+    ]
+
+
+def test_a_gap_among_verdicts_that_come_while_the_agent_is_lost_is_counted_and_no_more(agent, arm):
+    hear(arm, agent.verdict(1100, seq=1), agent.state(1200, "error"))
+    found = rulings(hear(arm, agent.verdict(1300, seq=2), agent.verdict(1400, seq=5)))
+    assert found == [
+        ("verdict", "none", "agent_lost"),
+        ("gap", "none", "gap_while_lost"),
+        ("verdict", "none", "agent_lost"),
+    ]
+
+
 # --- agent loss -----------------------------------------------------------------------------------------------------
 
 

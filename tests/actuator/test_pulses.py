@@ -15,10 +15,11 @@ class Recorder:
     def __init__(self):
         self.on = {"reject": False, "stop": False}
         self.changes = []
-        self.is_broken = self.is_closed = False
+        self.broken = set()
+        self.is_closed = False
 
     def set(self, line, *, on):
-        if self.is_broken:
+        if line in self.broken:
             raise OSError(5, "Input/output error")
         self.on[line] = on
         self.changes.append((line, on))
@@ -74,6 +75,13 @@ def test_a_pulse_never_begins_after_the_end_of_the_validity(lines):
     pulses = Pulses(lines, 400, 100)
     pulses.take(ruling(remaining_ms=450), 1000)
     assert done(pulses.work(1450)) == [("none", "late_pulse", 1450)]
+    assert lines.changes == []
+
+
+def test_a_pulse_for_a_gap_never_begins_when_it_should_have_ended(lines):
+    pulses = Pulses(lines, 400, 100)
+    pulses.take(ruling(remaining_ms=None, kind="gap"), 1000)
+    assert done(pulses.work(1500)) == [("none", "late_pulse", 1500)]
     assert lines.changes == []
 
 
@@ -150,16 +158,43 @@ def test_agent_loss_moves_nothing_where_pass_is_asked_for(lines):
 
 def test_a_line_that_cannot_be_switched_is_told_and_tried_again(lines):
     pulses = Pulses(lines, 0, 100)
-    lines.is_broken = True
+    lines.broken = {"reject"}
     assert done(pulses.take(ruling(), 1000)) == [("none", "output_failed", 1000)]
-    lines.is_broken = False
+    lines.broken = set()
     pulses.work(1050)
     assert lines.on["reject"]
-    lines.is_broken = True
+    lines.broken = {"reject"}
     pulses.work(1100)
-    lines.is_broken = False
+    lines.broken = set()
     pulses.work(1150)
     assert not lines.on["reject"]
+
+
+def test_a_reject_line_that_fails_keeps_the_stop_from_nothing(lines):
+    pulses = Pulses(lines, 0, 100)
+    lines.broken = {"reject"}
+    pulses.take(ruling(), 1000)
+    assert done(pulses.take(lost("stop"), 1050)) == [("stop", "no_heartbeat", 1050)]
+    assert lines.on == {"reject": False, "stop": True}
+
+
+def test_a_line_that_cannot_be_switched_off_is_no_reason_to_hurry(lines):
+    pulses = Pulses(lines, 0, 100)
+    pulses.take(ruling(), 1000)
+    lines.broken = {"reject"}
+    pulses.work(1100)
+    assert pulses.next_ms() == float("inf")
+    lines.broken = set()
+    pulses.work(1150)
+    assert not lines.on["reject"]
+
+
+def test_at_the_end_reject_is_switched_off_and_stop_stays(lines):
+    pulses = Pulses(lines, 0, 100)
+    pulses.take(lost("reject"), 1000)
+    pulses.take(ruling("stop"), 1010)
+    pulses.close(1020)
+    assert lines.on == {"reject": False, "stop": True}
 
 
 def test_pulses_that_have_not_begun_at_the_end_are_counted(lines):

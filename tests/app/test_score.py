@@ -79,6 +79,18 @@ def test_a_second_verdict_from_another_frame_does_not_hide_that_the_part_before_
     assert (sheet.right, sheet.twice, sheet.no_verdict) == (1, 1, 1)
 
 
+@pytest.mark.parametrize("late_s", [0.3, 0.6])
+def test_after_a_row_of_lost_frames_each_part_keeps_its_own_verdict(late_s):
+    truth = [part(1, 2, CRACKED), part(2, 2.02 + late_s)]
+    sheet = scored(truth, [verdict(1, 2 + late_s, "reject"), verdict(2, 2.03 + late_s)])
+    assert (sheet.right, sheet.twice, sheet.no_verdict) == (2, 0, 0)
+
+
+def test_a_verdict_on_a_part_that_has_left_the_picture_is_one_too_many():
+    sheet = scored([part(1, 2)], [verdict(1, 2 + (0.4 * 1280 + WIDTH / 2) / SPEED + 0.01)])
+    assert (sheet.no_verdict, sheet.extra) == (1, 1)
+
+
 def test_a_verdict_that_comes_while_the_belt_stands_belongs_to_the_part_at_the_line():
     truth = [part(1, 2), belt(2.01, 0.0), belt(7, SPEED), part(2, 8)]
     sheet = scored(truth, [verdict(1, 6.5), verdict(2, 8.02)])
@@ -198,6 +210,22 @@ def test_a_line_that_did_not_is_told_why(verdicts, actions, words):
     sheet = scored([part(n, 2 + n) for n in range(3)], verdicts, actions)
     assert not sheet.is_well
     assert words in sheet.sentence
+
+
+def test_a_line_that_misses_defects_did_not_do_its_job_however_many_others_it_judged_right():
+    truth = [part(n, 2 + n, CRACKED if n < 2 else GOOD) for n in range(100)]
+    sheet = scored(truth, [verdict(n, 2.02 + n) for n in range(100)], [acted(n, 2.05 + n) for n in range(100)])
+    assert (sheet.right_share, sheet.is_well) == (0.98, False)
+    assert "2 defects were missed" in sheet.sentence
+
+
+@pytest.mark.parametrize(
+    ("actions", "words"),
+    [([], "3 of 3 verdicts (never came)"), ([acted(n, 2.05 + n, "none", "stale") for n in range(3)], "3 of 3 verdicts (stale)")],
+)  # fmt: skip
+def test_a_line_whose_arm_does_nothing_did_not_do_its_job(actions, words):
+    sheet = scored([part(n, 2 + n) for n in range(3)], [verdict(n, 2.02 + n) for n in range(3)], actions)
+    assert f"the arm did not act on {words}" in sheet.sentence
 
 
 def test_without_parts_nothing_was_shown():

@@ -55,6 +55,17 @@ def test_the_same_seed_draws_the_same_pictures():
         assert np.array_equal(one.look(t_s)[0], other.look(t_s)[0])
 
 
+@pytest.mark.parametrize("size", [(1280, 720), (3840, 180)])
+def test_each_bottle_is_drawn_once_and_forgotten_when_it_has_left(size):
+    line = Line(Config(width=size[0], height=size[1], touching=1))
+    for t_s in (40.0, 40.1):
+        line.seen(t_s)
+    sprites = dict(line._sprites)
+    line.seen(40.1)
+    assert line._sprites == sprites
+    assert len(sprites) <= len(line.belt.at(40.1)) + 6
+
+
 def test_another_seed_draws_another_line():
     assert not np.array_equal(Line(Config(seed=7)).look(2.0)[0], Line(Config(seed=8)).look(2.0)[0])
 
@@ -364,7 +375,20 @@ def test_a_truth_that_cannot_be_written_is_a_lost_camera(tmp_path):
         camera.read(1)
 
 
+def test_what_could_not_be_written_is_told_once_it_can(tmp_path):
+    path, time = tmp_path / "later" / "truth", clock()
+    camera = simulator.create(Config(truth=path, parts=2), clock=time)
+    with pytest.raises(CameraLostError):
+        camera.read(1)
+    path.parent.mkdir()
+    all_frames(camera)
+    told = [json.loads(line)["kind"] for line in path.read_text().splitlines()]
+    assert told == ["belt", "entered", "entered", "part", "part", "end"]
+
+
 def test_check_tells_of_a_folder_that_is_missing(tmp_path):
     with pytest.raises(ConfigError, match="no folder"):
         simulator.verify(Config(truth=tmp_path / "no folder" / "truth"))
+    with pytest.raises(ConfigError, match="is a folder"):
+        simulator.verify(Config(truth=tmp_path))
     simulator.verify(Config(truth=tmp_path / "truth"))

@@ -8,6 +8,7 @@ from edge_agent.core.ports import Message
 from edge_agent.publishers import mqtt, stdout
 from edge_agent.runtime.link import Link
 from edge_agent.runtime.outbox import WINDOW, Outbox
+from edge_agent.runtime.outbox import outbox as sender
 from tests.brokers import Listener, running_broker
 from tests.runtime.stations import OUTBOX, Wire, one_after_the_other, wait_for
 
@@ -214,7 +215,8 @@ def test_a_stop_without_a_connection_tells_at_once_what_is_lost(make):
     assert outbox.stop(10) == 7
 
 
-def test_what_is_refused_is_not_delivered_and_comes_again_in_its_order(make):
+def test_what_is_refused_is_not_delivered_and_comes_again_in_its_order(make, monkeypatch):
+    monkeypatch.setattr(sender, "REFUSED_PAUSE_S", 1)
     wire = Wire(code=None)
     outbox, start = make(one_after_the_other(wire))
     for number in range(10):

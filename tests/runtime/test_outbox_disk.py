@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import sqlite3
 import stat
 import time
@@ -10,11 +11,21 @@ import pytest
 
 from edge_agent.core.ports import Message
 from edge_agent.errors import FatalError
+from edge_agent.runtime import link as link_module
 from edge_agent.runtime.link import Link
-from edge_agent.runtime.outbox import Outbox
+from edge_agent.runtime.outbox import Outbox, keeper
+from edge_agent.runtime.outbox import outbox as sender
 from edge_agent.runtime.outbox.stock import MEMORY_ROWS, ROOM
 from edge_agent.runtime.outbox.store import ASIDE_ROWS, VERSION
 from tests.runtime.stations import OUTBOX, Wire, one_after_the_other, wait_for
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    """Waits are short."""
+    monkeypatch.setattr(keeper, "RETRY_S", 0.3)
+    monkeypatch.setattr(sender, "STEADY_S", 0.3)
+    monkeypatch.setattr(link_module, "FIRST_WAIT_S", 0.05)
 
 
 def numbered(topic, number, session="s1", padding=0):
@@ -233,13 +244,16 @@ def test_when_bytes_run_out_the_oldest_results_go(tmp_path):
 def test_a_disk_that_is_nearly_full_is_not_filled_further(tmp_path):
     with outbox_in(tmp_path, min_free_mb=1e9, max_rows=100_000) as outbox:
         wait_for(lambda: outbox._stock.disk_bytes is not None)
-        for number in range(3000):
+        for number in range(6000):
             outbox.put("result", numbered("result", number, padding=930))
-        wait_for(is_on_disk(outbox))
+            if number % 500 == 499:
+                wait_for(lambda: outbox.waiting() < 1300)
+                wait_for(is_on_disk(outbox))
         assert {loss.reason for loss in outbox.losses()} == {"min_free_mb"}
         kept = outbox.waiting()
     assert 900 < kept < 1300
-    assert rows(tmp_path) == list(range(3000 - kept, 3000))
+    assert rows(tmp_path) == list(range(6000 - kept, 6000))
+    assert (tmp_path / "outbox.db").stat().st_size < 4_000_000
 
 
 def test_the_counts_are_right_after_a_kill_though_nothing_was_closed(tmp_path):
@@ -348,6 +362,51 @@ def test_only_the_last_broken_files_are_kept(tmp_path):
     assert [file.stat().st_size for file in kept] == [4099, 4100]
 
 
+def test_the_broken_file_that_was_just_made_is_kept_though_the_clock_has_gone_back(tmp_path):
+    for year in (2998, 2999):
+        (tmp_path / f"outbox.db.broken-{year}0101T000000.000000Z").touch()
+    (tmp_path / "outbox.db").write_bytes(b"x" * 4096)
+    with outbox_in(tmp_path) as outbox:
+        (broken,) = outbox.quarantined()
+    assert {file.name for file in tmp_path.glob("outbox.db.broken-*")} == {
+        broken.file,
+        "outbox.db.broken-29990101T000000.000000Z",
+    }
+
+
+@pytest.mark.parametrize("totals", ["x'00', x'00', x'00'", "'many', 0, 0"])
+def test_totals_that_are_no_numbers_count_as_a_damaged_file(tmp_path, totals):
+    fill(tmp_path, 3)
+    change(tmp_path, f"UPDATE totals SET (up_to, rows, bytes) = ({totals}) WHERE kind = 'result'")  # noqa: S608 - a test's word
+    with outbox_in(tmp_path) as outbox:
+        (broken,) = outbox.quarantined()
+        assert (broken.reason, outbox.trouble) == ("its totals are damaged", None)
+
+
+def test_a_folder_that_is_deleted_while_it_is_used_comes_back(tmp_path):
+    folder = tmp_path / "state"
+    with outbox_in(folder) as outbox:
+        for number in range(5):
+            outbox.put("result", numbered("result", number))
+        wait_for(is_on_disk(outbox))
+        shutil.rmtree(folder)
+        outbox._keeper._sync_failed = FileNotFoundError(2, "No such file or directory")  # the sync may notice it first
+        wait_for(lambda: outbox.trouble)
+        wait_for(lambda: outbox.trouble is None)
+        wait_for(is_on_disk(outbox))
+    assert rows(folder) == list(range(5))
+
+
+def test_a_sync_that_hangs_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(keeper, "SILENT_S", 1)
+    with outbox_in(tmp_path) as outbox:
+        with outbox._keeper._store._syncing:  # as it is while the call does not come back
+            wait_for(lambda: outbox.trouble == "the disk has not answered for 1 s")
+            outbox.put("result", numbered("result", 1))
+            wait_for(is_on_disk(outbox))
+        wait_for(lambda: outbox.trouble is None)
+
+
 def test_without_a_folder_that_can_be_written_it_goes_on_in_memory_and_comes_back(tmp_path):
     (tmp_path / "state").write_text("a file, where a folder should be")
     wire = Wire(code=None)
@@ -401,6 +460,20 @@ def test_a_disk_that_stands_still_holds_nobody_up_and_costs_memory_within_limits
         wait_for(is_on_disk(outbox))
     assert sorted(took_s)[len(took_s) // 2] < 0.001
     assert rows(tmp_path) == list(range(500, MEMORY_ROWS + 500))
+
+
+def test_a_broker_that_confirms_nothing_while_the_disk_stands_still_costs_memory_within_limits(tmp_path):
+    wire = Wire(code=None)
+    with outbox_in(tmp_path, wire, max_rows=100_000) as outbox:
+        with contextlib.closing(sqlite3.connect(tmp_path / "outbox.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            outbox.put("result", numbered("result", 0))
+            wait_for(lambda: wire.sent)
+            for number in range(1, MEMORY_ROWS + 2000):
+                outbox.put("result", numbered("result", number))
+            assert len(outbox._stock._lanes["result"].unwritten) == MEMORY_ROWS
+            other.execute("ROLLBACK")
+        wait_for(is_on_disk(outbox))
 
 
 def test_the_log_of_the_file_does_not_grow_for_ever(tmp_path):

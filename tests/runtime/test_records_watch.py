@@ -3,7 +3,6 @@ import pytest
 from edge_agent.core.ports import Message
 from edge_agent.runtime.outbox import Outbox
 from edge_agent.runtime.outbox.keeper import Quarantine
-from edge_agent.runtime.outbox.stock import MEMORY_ROWS
 from edge_agent.runtime.records_watch import LOSSES_S, UNHEARD_S, RecordsWatch
 from tests.runtime.stations import OUTBOX, Station, Wire, one_after_the_other
 
@@ -74,4 +73,16 @@ def test_what_was_dropped_is_told_in_ranges():
     told.outbox.put("result", Message("a/result/top", b'{"session": "s", "seq": 9}', qos=1))
     told.watch.report(LOSSES_S / 2)
     assert len(told.outbox._stock._lanes["event"].unwritten) == 1
-    assert told.outbox.waiting() == 3 < MEMORY_ROWS
+    assert told.outbox.waiting() == 3
+    told.watch.report(LOSSES_S / 2, is_last=True)
+    assert len(told.outbox._stock._lanes["event"].unwritten) == 2
+
+
+def test_what_is_dropped_after_a_quiet_time_is_told_at_once():
+    told = Told()
+    told.outbox.set_limits(**{**OUTBOX, "max_rows": 1})
+    told.watch.report(0)
+    for number in (1, 2):
+        told.outbox.put("result", Message("a/result/top", b'{"session": "s", "seq": %d}' % number, qos=1))
+    told.watch.report(0.1)
+    assert len(told.outbox._stock._lanes["event"].unwritten) == 1

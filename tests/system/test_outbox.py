@@ -164,7 +164,7 @@ def test_kill_9_at_random_moments_costs_no_more_than_what_was_put_in_the_last_mo
     assert list(seqs) == sorted(seqs, key=int)
     lost = [put - len(seqs.get(str(session), ())) for session, put in enumerate(missing)]
     print(f"{KILLS} kills of an outbox, at 500 results a second: put but not kept {sorted(lost)}")  # noqa: T201 - likewise
-    assert sorted(lost)[KILLS // 2] <= 1
+    assert sorted(lost)[KILLS // 2] <= 5  # a hundredth of a second
     assert max(lost) <= 50  # a tenth of a second, for a machine that is busy
 
 

@@ -1,13 +1,11 @@
 """The real `edge-agent reject-arm`, on a real broker, fed by hand or by a real agent."""
 
-import json
+import fcntl
 import signal
 import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -16,121 +14,11 @@ from edge_agent.wire.messages import Ack
 from tests.brokers import needs, running_broker
 from tests.fixtures import REPO
 from tests.system.agents import running_agent
+from tests.system.arms import EXAMPLE, ROOT, Agent, config, ready, running_arm
 
 pytestmark = pytest.mark.system
 
-ROOT = "factory/leon/bottling/3/capper/vision/demo-01"
-EXAMPLE = (REPO / "examples" / "reject-arm.toml").read_text()
 FAKE_GPIOD = Path(__file__).parent.parent / "actuator" / "fake_gpiod"
-
-
-class Arm:
-    """The process; each line it prints is parsed as it comes, with the time of its arrival."""
-
-    def __init__(self, folder, config, *arguments, env=None):
-        file = folder / "arm.toml"
-        file.write_text(config)
-        self._log = folder / "arm.log"
-        command = [sys.executable, "-m", "edge_agent", "reject-arm", "--config", str(file), *arguments]
-        with self._log.open("w") as log:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, cwd=REPO, env=env)
-        self.lines = []
-        self._news = threading.Condition()
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    @property
-    def log(self):
-        return self._log.read_text()
-
-    def wait_for(self, timeout=10, **wanted):
-        """The first line that has these values, and when it came."""
-
-        def fitting():
-            return [it for it in self.lines if all(it[0].get(key) == value for key, value in wanted.items())]
-
-        with self._news:
-            if not self._news.wait_for(fitting, timeout):
-                pytest.fail(f"no line with {wanted} in {timeout} s; there are {self.lines}\n{self.log}")
-            return fitting()[0]
-
-    def wait_for_log(self, text, timeout=10):
-        until_s = time.monotonic() + timeout
-        while text not in self.log:
-            if time.monotonic() > until_s:
-                pytest.fail(f"{text!r} was not logged:\n{self.log}")
-            time.sleep(0.01)
-
-    def stop(self):
-        """Ends it politely: its summary."""
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(5) == 0
-        self._reader.join()
-        return self.lines[-1][0] if self.lines else None
-
-    def end(self):
-        self.process.kill()
-        self.process.wait()
-        self._reader.join()
-        self.process.stdout.close()
-
-    def _read(self):
-        for line in self.process.stdout:
-            with self._news:
-                self.lines.append((json.loads(line), time.monotonic()))
-                self._news.notify_all()
-
-
-def config(broker, arm="", output='kind = "simulated"', mqtt=""):
-    """The example, on this broker, with other tables for the arm and its output."""
-    text = EXAMPLE.partition("[arm]")[0].replace("port = 1883", f"port = {broker.port}\n{mqtt}")
-    return f"{text.replace('localhost', '127.0.0.1')}\n[arm]\n{arm}\n[output]\n{output}\n"
-
-
-@contextmanager
-def running_arm(folder, text, *arguments, env=None):
-    arm = Arm(folder, text, *(arguments or ("--json",)), env=env)
-    try:
-        arm.wait_for_log("arm_connected")
-        yield arm
-    finally:
-        arm.end()
-
-
-class Agent:
-    """Publishes by hand what an agent would, through a listener of the tests."""
-
-    def __init__(self, listener, session="s1"):
-        self._listener, self._session, self._seq = listener, session, 0
-
-    def heartbeat(self, **more):
-        self._publish("heartbeat", {"state": "running", "last_verdict_seq": {"top": self._seq}, **more}, qos=0)
-
-    def state(self, state, *, retain=True):
-        self._publish("state", {"state": state}, retain=retain)
-
-    def birth(self, on_unknown, on_agent_loss):
-        self._publish("birth", {"on_unknown": on_unknown, "on_agent_loss": on_agent_loss}, retain=True)
-
-    def verdict(self, word, *, retain=False, valid_ms=600, **more):
-        self._seq += 1
-        at = datetime.now(timezone.utc)
-        until = at + timedelta(milliseconds=valid_ms)
-        fields = {"seq": self._seq, "at": at.isoformat(), "camera": "top", "part_id": f"top-{self._seq}"}
-        fields |= {"trigger_id": None, "verdict": word, "valid_until": until.isoformat()}
-        self._publish("verdict/top", fields | more, retain=retain)
-
-    def _publish(self, topic, fields, *, qos=1, retain=False):
-        schema = f"edge-agent/{topic.split('/')[0]}/1"
-        now = {"sent_mono_ms": time.monotonic_ns() / 1e6 + 5e6}
-        payload = json.dumps({"schema": schema, "session": self._session, **now, **fields}).encode()
-        self._listener.publish(f"{ROOT}/{topic}", payload, qos=qos, retain=retain)
-
-
-def ready(arm, agent):
-    """The arm has heard a heartbeat of the agent."""
-    agent.heartbeat()
-    arm.wait_for(code="agent_back")
 
 
 def acks(listener):
@@ -278,7 +166,7 @@ def test_a_stop_stays_until_sigusr1_and_only_once_the_agent_is_well(tmp_path, br
         arm.wait_for(action="stop")
         arm.wait_for(code="agent_lost", why="no_heartbeat")
         arm.process.send_signal(signal.SIGUSR1)
-        time.sleep(0.2)
+        arm.wait_for_log("arm_reset_refused")
         assert '"line": "stop", "on": false' not in arm.log
         agent.heartbeat()
         arm.wait_for_log("arm_agent_back")
@@ -311,7 +199,7 @@ def test_a_delayed_pulse_comes_on_time_and_holds_nothing_up(tmp_path, broker, li
         arm.wait_for(seq=2)
         assert [line["seq"] for line, _ in arm.lines if line["kind"] == "verdict"] == [2]
         line, _ = arm.wait_for(seq=1)
-        assert line["at_mono_ms"] - line["received_mono_ms"] == pytest.approx(300, abs=20)
+        assert 300 <= line["at_mono_ms"] - line["received_mono_ms"] < 400  # a busy machine wakes late
         agent.verdict("reject", valid_ms=250)
         line, _ = arm.wait_for(seq=3)
         assert (line["action"], line["why"]) == ("none", "too_late")
@@ -337,19 +225,6 @@ def test_it_drives_the_lines_of_a_chip(tmp_path, broker, listener):
         arm.stop()
     off, stop, go, out, back = (17, False), (27, True), (27, False), (17, True), (17, False)
     assert changes.read_text() == repr([off, (27, False), stop, go, out, back]) + "{}"
-
-
-def test_it_waits_for_a_broker_that_is_not_there_yet(tmp_path):
-    with running_broker(tmp_path) as broker:
-        broker.stop()
-        arm = Arm(tmp_path, config(broker), "--json")
-        try:
-            arm.wait_for(code="agent_lost", why="start")
-            broker.start()
-            arm.wait_for_log("arm_connected")
-            arm.stop()
-        finally:
-            arm.end()
 
 
 def test_it_says_who_it_is_to_a_broker_that_asks(tmp_path):
@@ -396,23 +271,28 @@ def test_without_json_nothing_is_printed(tmp_path, broker, listener):
         assert arm.stop() is None
 
 
-def test_a_reader_that_is_gone_or_sleeps_holds_nothing_up(tmp_path, broker, listener):
+@pytest.mark.parametrize("is_gone", [True, False], ids=["gone", "asleep"])
+def test_a_reader_that_is_gone_or_sleeps_holds_nothing_up(tmp_path, broker, listener, is_gone):
     agent = Agent(listener)
     (tmp_path / "arm.toml").write_text(config(broker))
     command = [sys.executable, "-m", "edge_agent", "reject-arm", "--config", tmp_path / "arm.toml", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPO)
     try:
         assert b"agent_lost" in process.stdout.readline()
-        process.stdout.close()
+        if is_gone:
+            process.stdout.close()
+        else:
+            fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)  # room for a dozen lines
         until_s = time.monotonic() + 10
-        while not acks(listener) and time.monotonic() < until_s:
+        while len(acks(listener)) < 40 and time.monotonic() < until_s:
             agent.heartbeat()
             agent.verdict("pass")
-        assert acks(listener)
+        assert len(acks(listener)) >= 40
         process.send_signal(signal.SIGTERM)
         assert process.wait(5) == 0
         assert b"Traceback" not in process.stderr.read()
     finally:
         process.kill()
         process.wait()
+        process.stdout.close()
         process.stderr.close()

@@ -1,8 +1,8 @@
 /* Preloaded into a process: notes every write, truncation, sync and removal of files under $WRITE_LOG_FOLDER in $WRITE_LOG, in
  * order, so that a test can say what a disk would hold if the power had gone at any moment.
  *
- * One record: op (1 byte: W, T, S, U), time (8, CLOCK_MONOTONIC ns), offset (8), bytes of data (4), bytes of path (2), path,
- * data; all little endian. A write is noted before it is made, a sync after it. */
+ * One record: op (1 byte: W, T, B, S, U), time (8, CLOCK_MONOTONIC ns), offset (8), bytes of data (4), bytes of path (2), path,
+ * data; all little endian. A write is noted before it is made, a sync before (B) and after (S) it. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -83,6 +83,7 @@ int ftruncate64(int fd, off64_t length)
 
 int fsync(int fd)
 {
+    note('B', fd, NULL, 0, 0);
     int result = REAL(fsync)(fd);
     note('S', fd, NULL, 0, 0);
     return result;
@@ -90,6 +91,7 @@ int fsync(int fd)
 
 int fdatasync(int fd)
 {
+    note('B', fd, NULL, 0, 0);
     int result = REAL(fdatasync)(fd);
     note('S', fd, NULL, 0, 0);
     return result;

@@ -1,7 +1,6 @@
 """A private mosquitto on a free loopback port."""
 
 import os
-import pwd
 import shutil
 import socket
 import time
@@ -14,11 +13,11 @@ _WHERE = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/s
 _UP_S = 10.0
 _ATTEMPTS = 3  # somebody else may take the port before mosquitto has it
 
-CONFIG = """user {user}
-listener {port} {host}
+CONFIG = """listener {port} {host}
 allow_anonymous true
 set_tcp_nodelay true
 """
+_AS_ROOT = "user root\n"  # it would become `mosquitto` otherwise, and not read the folder
 
 
 def find_mosquitto() -> str | None:
@@ -32,10 +31,9 @@ def start_broker(program: str, folder: Path, started: list[Child]) -> int:
     Raises:
         ChildDiedError: it did not come up.
     """
-    user = pwd.getpwuid(os.getuid()).pw_name  # as root it would become `mosquitto` otherwise, and not read the folder
     for attempt in range(_ATTEMPTS):
         port, config = _free_port(), folder / "mosquitto.conf"
-        config.write_text(CONFIG.format(user=user, port=port, host=HOST))
+        config.write_text(CONFIG.format(port=port, host=HOST) + (_AS_ROOT if os.geteuid() == 0 else ""))
         child = Child("mosquitto", [program, "-c", config], folder)
         started.append(child)
         try:

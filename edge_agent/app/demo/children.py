@@ -65,9 +65,12 @@ class Child:
         """How it ended, with the last lines of its log."""
         code = self.exit_code or 0
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return f"{self.name} {how}{self.log_end()}"
+
+    def log_end(self) -> str:
+        """The last lines of its log, to be put behind a sentence: the file may be gone when somebody reads it."""
         lines = [line[-_LINE_END:] for line in self.log_file.read_text("utf-8", "replace").splitlines()[-_LAST_LINES:]]
-        said = "; the last lines of its log:\n  " + "\n  ".join(lines) if lines else ", and logged nothing"
-        return f"{self.name} {how}{said}"
+        return "; the last lines of its log:\n  " + "\n  ".join(lines) if lines else ", and logged nothing"
 
 
 class Tail:

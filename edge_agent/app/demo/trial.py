@@ -29,7 +29,7 @@ START_S = 60.0
 
 _SETTLE_S = 0.5  # beyond what the camera's health asks for
 _LAST_MS = 300.0  # a part that crossed so shortly before the stop may be without a verdict
-_ECHO_S = 0.3  # until the arm has acted on the last verdict, and said so
+_ECHO_S = 2.0  # at most, until the arm has acted on the last verdict, and said so
 _SILENCE_S = 1.0  # an agent that can judge says so four times a second
 _AGENT_S = 4.0  # for its goodbye; what is left of STOP_S is the others'
 
@@ -113,9 +113,8 @@ class Trial:
             for child in self._started:
                 child.check()
             if self._view.elapsed_s == 0 and time.monotonic() > give_up_s:
-                raise ChildDiedError(
-                    f"no camera gave a picture within {START_S:.0f} s; {self._agent.log_file} has the log"
-                )
+                late = f"the agent had no picture within {START_S:.0f} s"
+                raise ChildDiedError(f"{late}{self._agent.log_end()}")
         until_ns = self._stop(viewer)
         return self.scorer.sheet(until_ns, has_arm=self._view.has_arm)
 
@@ -135,9 +134,12 @@ class Trial:
         self._agent.stop(_AGENT_S)
         if self._agent.exit_code:
             raise ChildDiedError(self._agent.last_words())
-        time.sleep(_ECHO_S)
-        self._gather(viewer)
-        return asked_ns
+        until_s = time.monotonic() + _ECHO_S
+        while True:
+            time.sleep(TICK_S)
+            self._gather(viewer)
+            if not (self._view.has_arm and self.scorer.not_at_arm) or time.monotonic() > until_s:
+                return asked_ns
 
     def _gather(self, viewer: Viewer) -> None:
         """Takes what came. Messages first: a verdict's truth was written before it was sent."""
@@ -227,10 +229,10 @@ def write_arm(config: AgentConfig, folder: Path, *, ack: bool) -> Path:
 
 @contextmanager
 def work_folder(keep: Path | None) -> Iterator[Path]:
-    """A folder that is gone afterwards; or the given one, which stays.
+    """A folder that is gone afterwards; or the given one, which stays. It must be new, or empty.
 
     Raises:
-        UsageError: the given one cannot be made.
+        UsageError: the given one cannot be made, or has something in it.
     """
     if keep is None:
         with tempfile.TemporaryDirectory(prefix="edge-agent-") as folder:
@@ -240,6 +242,8 @@ def work_folder(keep: Path | None) -> Iterator[Path]:
         keep.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{keep} cannot be made: {error.strerror}") from error
+    if any(keep.iterdir()):
+        raise UsageError(f"--keep: {keep} is not empty; name a new folder, so that nothing of yours is overwritten")
     yield keep.absolute()
 
 

@@ -8,7 +8,7 @@ import math
 import threading
 from collections.abc import Callable
 
-from edge_agent.cameras.simulator.settings import LABELS, Config, Fault
+from edge_agent.cameras.simulator.settings import LABELS, Config, Fault, fault_at
 from edge_agent.clock import SYSTEM, Clock
 from edge_agent.core.datatypes import Frame
 from edge_agent.core.ports import Camera
@@ -24,13 +24,15 @@ def verify(config: Config) -> None:
     """Raises `ConfigError` where the truth could not be written. Opens nothing."""
     if config.truth is not None and not config.truth.parent.is_dir():
         raise ConfigError(f"truth: there is no folder {config.truth.parent}")
+    if config.truth is not None and config.truth.is_dir():
+        raise ConfigError(f"truth: {config.truth} is a folder; name a file in it")
 
 
 def create(config: Config, *, clock: Clock = SYSTEM) -> Camera:
     """A line that begins to run now.
 
     Raises:
-        CameraLostError: a fault `disconnected` goes on, or the truth cannot be written.
+        CameraLostError: a fault `disconnected` goes on.
         UnavailableError: OpenCV is not installed.
     """
     return opener(config, clock=clock)()
@@ -73,7 +75,7 @@ class _Running:
 
     def is_unplugged(self, t_s: float) -> bool:
         """Whether the fault `disconnected` goes on."""
-        return any(f.kind == "disconnected" and f.at_s <= t_s < f.end_s for f in self.config.faults)
+        return fault_at(self.config.faults, "disconnected", t_s) is not None
 
 
 class SimulatedCamera:
@@ -89,7 +91,13 @@ class SimulatedCamera:
             raise CameraLostError(_UNPLUGGED)
 
     def read(self, timeout_s: float) -> Frame:
-        """See `Camera.read`. A frozen camera gives the same image again and again."""
+        """See `Camera.read`. A frozen camera gives the same image again and again.
+
+        Raises:
+            EndOfStreamError: the last bottle has left.
+            CameraLostError: a fault `disconnected` goes on, the truth cannot be written, or it was closed.
+            FrameTimeoutError: no frame is due within the timeout.
+        """
         running = self._running
         seq = running.seq_to_read()
         t_s = (seq + 1) / running.config.fps

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_agent.cameras.simulator.bottle import WIDTH, Bottle
-from edge_agent.cameras.simulator.settings import Config, Fault, FaultKind
+from edge_agent.cameras.simulator.settings import Config, fault_at
 
 _FIRST = 60.0  # before the picture, so that it begins empty
 _GAPS = (50.0, 170.0)
@@ -31,7 +31,6 @@ class Belt:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._stops = sorted((f for f in config.faults if f.kind == "belt_stop"), key=lambda fault: fault.at_s)
-        self._bursts = [f for f in config.faults if f.kind == "burst"]
         self._parts: list[Part] = []  # those that have not left yet, and one to come
         self._made = 0
         self._last_px = 0.0
@@ -49,10 +48,6 @@ class Belt:
             if t_s > stop.at_s:
                 t_s += stop.for_s
         return t_s
-
-    def stands(self, t_s: float) -> bool:
-        """Whether it is stopped."""
-        return any(stop.at_s <= t_s < stop.end_s for stop in self._stops)
 
     def at(self, t_s: float) -> list[Part]:
         """The bottles of which something may be in the picture, in the order of their numbers. Time does not go back."""
@@ -93,9 +88,4 @@ class Belt:
 
     def _bursts_at(self, place_px: float) -> bool:
         t_s = self.time_of(place_px)
-        return any(burst.at_s <= t_s < burst.end_s for burst in self._bursts)
-
-
-def fault_at(faults: tuple[Fault, ...], kind: FaultKind, t_s: float) -> Fault | None:
-    """The fault of that kind that goes on at that time."""
-    return next((fault for fault in faults if fault.kind == kind and fault.at_s <= t_s < fault.end_s), None)
+        return fault_at(self._config.faults, "burst", t_s) is not None

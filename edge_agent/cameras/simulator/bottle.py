@@ -134,7 +134,8 @@ class _Canvas:
 
     def mark(self, label: str, points: FloatArray, grow: float = 0.0) -> None:
         """Remembers the box around points."""
-        (x1, y1), (x2, y2) = points.min(0) - grow, points.max(0) + grow
+        x1, y1 = (float(value) - grow for value in points.min(0))
+        x2, y2 = (float(value) + grow for value in points.max(0))
         self.boxes.append((label, (*self.at(x1, y1), *self.at(x2, y2))))
 
     def fill(self, polygon: FloatArray, colour: FloatArray) -> None:

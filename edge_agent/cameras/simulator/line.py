@@ -1,15 +1,15 @@
 """A whole line: what the camera sees at a moment, and what is really there."""
 
-from collections import deque
+import math
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 
 from edge_agent.cameras.simulator.backdrop import BELT_Y, belt_surface, wall
-from edge_agent.cameras.simulator.belt import Belt, Part, fault_at
+from edge_agent.cameras.simulator.belt import Belt, Part
 from edge_agent.cameras.simulator.bottle import Sprite, draw
-from edge_agent.cameras.simulator.settings import Config
+from edge_agent.cameras.simulator.settings import Config, fault_at
 from edge_agent.core.datatypes import Image
 
 Box = tuple[float, float, float, float]
@@ -17,7 +17,6 @@ _NOISE_ROOM = 64  # the noise is cut out of a larger picture of it, elsewhere fo
 _SHAKE = ((31.0, 5.3), (22.0, 7.1))  # px and Hz, across and down
 _DARK = 0.01
 _DEFOCUS = 41  # px
-_SPRITES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +37,8 @@ class Line:
         self.belt = Belt(config)
         self._wall, self._surface = wall(config), belt_surface(config)
         self._noise = _noise(config)
-        self._sprites: dict[int, Sprite] = {}
-        self._order: deque[int] = deque()
+        self._sprites: dict[int, Sprite] = {}  # by the part's number, in the order of their coming
+        self._sprites_most = math.ceil(config.width / self.belt.part_width_px) + 4  # there is no room for more
         phases = np.random.default_rng([config.seed, 0, 3]).uniform(0, 2 * np.pi, 2)
         self._phases = (float(phases[0]), float(phases[1]))
         self._frozen: tuple[float, Image] | None = None
@@ -47,7 +46,7 @@ class Line:
     def look(self, t_s: float) -> tuple[Image, list[Seen]]:
         """The picture `(height, width, 3) uint8` BGR, `t_s` seconds after the start, and all that is in it.
 
-        While it is frozen the picture is the one from when that began; what is seen is what is really there.
+        While it is frozen the picture is the first one of that time; what is seen is what is really there.
         """
         seen = self.seen(t_s)
         frozen = fault_at(self._config.faults, "frozen", t_s)
@@ -106,9 +105,8 @@ class Line:
         if sprite is None:
             smear = self._config.px_per_s * self._config.exposure_ms / 1000
             sprite = self._sprites[part.number] = draw(part.bottle, self._config.scale, smear)
-            self._order.append(part.number)
-            if len(self._order) > _SPRITES:
-                del self._sprites[self._order.popleft()]
+            if len(self._sprites) > self._sprites_most:
+                del self._sprites[next(iter(self._sprites))]
         return sprite
 
     def _corner(self, part: Part, sprite: Sprite, t_s: float) -> tuple[int, int]:

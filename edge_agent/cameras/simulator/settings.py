@@ -53,7 +53,7 @@ class Config(BaseModel):
     parts: Annotated[int | None, Field(ge=1, description="The camera ends after so many bottles; else never.")] = None
     truth: Annotated[Path | None, Field(description="A file for what is really there; for who scores.")] = None
     faults: tuple[Fault, ...] = Field((), max_length=100, description="What goes wrong, and when.")
-    timeout_s: float = Field(2.0, gt=0, le=60, description="Without a frame for so long the camera counts as lost")
+    timeout_s: float = Field(2.0, gt=0, le=60, description="Without a frame for so long the camera counts as lost.")
 
     @model_validator(mode="after")
     def _fits(self) -> "Config":
@@ -75,3 +75,8 @@ class Config(BaseModel):
     def px_per_s(self) -> float:
         """The belt's speed in this picture."""
         return PX_PER_S * self.speed * self.scale
+
+
+def fault_at(faults: tuple[Fault, ...], kind: FaultKind, t_s: float) -> Fault | None:
+    """The fault of that kind that goes on at that time."""
+    return next((fault for fault in faults if fault.kind == kind and fault.at_s <= t_s < fault.end_s), None)

@@ -23,6 +23,7 @@ class Witness:
         self._parts = self._belt.upcoming()
         self._next: Part | None = next(self._parts, None)
         self._agenda: list[tuple[float, int, dict[str, Any]]] = []
+        self._unwritten: list[str] = []
         self._made = 0
         self._last_left_s = 0.0
         for t_s, fact in self._of_the_belt():
@@ -32,20 +33,21 @@ class Witness:
         """Appends to the file what happened until then.
 
         Raises:
-            CameraLostError: the file cannot be written.
+            CameraLostError: the file cannot be written; what was to be written is kept for the next time.
         """
         self._look_ahead(t_s)
-        lines = []
         while self._agenda and self._agenda[0][0] <= t_s:
             at_s, _, fact = heapq.heappop(self._agenda)
-            lines.append(json.dumps({"kind": fact.pop("kind"), "mono_ns": self._mono_ns(at_s), **fact}) + "\n")
-        if not lines:
+            line = json.dumps({"kind": fact.pop("kind"), "mono_ns": self._mono_ns(at_s), **fact})
+            self._unwritten.append(line + "\n")
+        if not self._unwritten:
             return
         try:
             with self._path.open("a", encoding="utf-8") as file:
-                file.write("".join(lines))
+                file.write("".join(self._unwritten))
         except OSError as error:
             raise CameraLostError(f"the truth cannot be written to {self._path}: {error.strerror}") from error
+        self._unwritten.clear()
 
     def _look_ahead(self, t_s: float) -> None:
         """Notes the parts that have come into the picture until then, and the end."""

@@ -25,6 +25,7 @@ TIDY_EVERY_S = 1.0  # deletes are gathered: what a kill brings back is sent twic
 TIDY_ROWS = 500
 UNCOUNTED_ROWS = 1000  # to be counted at the next start, which waits for it
 RETRY_S = 2.0
+SILENT_S = 10.0  # a disk that is slow or locked answers sooner
 UNREADABLE = "a row cannot be read"
 GROWTH_FLOOR_BYTES = 1_000_000  # so much the file may have on a disk that is nearly full
 FILL = 0.85  # share of a file that is payload, measured for results
@@ -55,6 +56,7 @@ class Keeper:
         self._aside: list[tuple[Row, str]] = []
         self._sync_failed: Exception | None = None
         self._stopping = threading.Event()
+        self._answered_s = {"disk": 0.0, "sync": 0.0}
         self._threads = [
             threading.Thread(target=self._run, name="outbox-disk", daemon=True),
             threading.Thread(target=self._run_sync, name="outbox-sync", daemon=True),
@@ -81,8 +83,14 @@ class Keeper:
     def start(self) -> None:
         """Starts writing."""
         if self._folder is not None:
+            self._answered_s = dict.fromkeys(self._answered_s, time.monotonic())
             for thread in self._threads:
                 thread.start()
+
+    def silence(self) -> str | None:
+        """Where a thread hangs in a call of the disk: that it does."""
+        hangs = self._threads[0].is_alive() and time.monotonic() - min(self._answered_s.values()) > SILENT_S
+        return f"the disk has not answered for {SILENT_S:g} s" if hangs else None
 
     def stop(self, timeout_s: float) -> None:
         """Writes what is left, syncs and closes; waits so long for it."""
@@ -93,27 +101,25 @@ class Keeper:
             if thread.is_alive():
                 thread.join(max(0.0, until_s - time.monotonic()))
         if not self._threads[0].is_alive():
-            self._close(for_good=True)
+            self._close()
 
     # ---- the thread that commits
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            self._answered_s["disk"] = time.monotonic()
             self.wake.wait(TIDY_EVERY_S)
             self.wake.clear()
             self._try_round()
         self._tidy_at_s = self._retry_at_s = 0.0
         self._try_round()
-        self._close(for_good=True)
+        self._close()
 
     def _try_round(self) -> None:
         try:
             self._attempt(self._round)
-        except LockedError:
-            self._fail("another edge-agent keeps its records there")
-        except Exception:  # a bug must not cost more than the disk
-            log.exception("outbox_failed")
-            self._fail("an internal error; the log has it")
+        except LockedError as error:
+            self._fail(str(error))
 
     def _round(self) -> None:
         now_s = time.monotonic()
@@ -155,7 +161,10 @@ class Keeper:
             raise UnusableError("it was moved or deleted")
         disk = os.statvfs(store.path.parent)
         is_short = disk.f_bavail * disk.f_frsize < self.min_free_bytes
-        self._stock.disk_bytes = max(GROWTH_FLOOR_BYTES, int(store.file_bytes * FILL)) if is_short else None
+        if not is_short:
+            self._stock.disk_bytes = None
+        elif self._stock.disk_bytes is None:  # once: rows that come before others go make the file grow a little
+            self._stock.disk_bytes = max(GROWTH_FLOOR_BYTES, int(store.file_bytes * FILL))
 
     def _read(self, kind: Kind) -> bool:
         """Gets more ready, if it is time to. Whether there were more."""
@@ -173,17 +182,27 @@ class Keeper:
 
     def _run_sync(self) -> None:
         while not self._stopping.wait(SYNC_EVERY_S):
+            self._answered_s["sync"] = time.monotonic()
             store = self._store
             try:
                 if store is not None:
                     store.sync()
-            except (sqlite3.Error, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - the other thread judges it
                 self._sync_failed = error
                 self.wake.set()
 
     # ---- a disk that fails
 
     def _attempt(self, step: Callable[[], None]) -> None:
+        try:
+            self._judge(step)
+        except LockedError:
+            raise
+        except Exception:  # a bug must not cost more than the disk
+            log.exception("outbox_failed")
+            self._fail("an internal error; the log has it")
+
+    def _judge(self, step: Callable[[], None]) -> None:
         try:
             step()
         except UnusableError as error:
@@ -204,11 +223,12 @@ class Keeper:
         if self._identity not in (None, store.identity):
             self._note_loss(Quarantine("", "the file was replaced", self._stock.detach()))
         self._identity = store.identity
+        self._stock.disk_bytes = None
         self._stock.attach(store.found())
 
     def _replace(self, reason: str) -> None:
         """The file cannot be used: it is kept under another name, and a fresh one made."""
-        self._close(for_good=True)
+        self._close()
         path = (self._folder or Path()) / FILE
         try:
             kept = quarantine(path) if path.exists() else path
@@ -231,10 +251,11 @@ class Keeper:
         if not keep_open:
             self._close()
 
-    def _close(self, *, for_good: bool = False) -> None:
+    def _close(self) -> None:
+        """Frees the folder too, so that one that was deleted or mounted anew is found when it is opened again."""
         store, self._store = self._store, None
         if store is not None:
             store.close()
-        if for_good and self._lock is not None:
+        if self._lock is not None:
             self._lock.release()
             self._lock = None

@@ -102,7 +102,7 @@ class Outbox:
     @property
     def trouble(self) -> str | None:
         """Why what comes is kept in memory only, where it should be on disk."""
-        return self._keeper.trouble
+        return self._keeper.trouble or self._keeper.silence()
 
     def losses(self) -> list[Loss]:
         """What will not be delivered, since the last call."""
@@ -110,7 +110,9 @@ class Outbox:
 
     def quarantined(self) -> list[Quarantine]:
         """Files that could not be used, since the last call."""
-        taken, self._keeper.quarantined = self._keeper.quarantined, []
+        taken = []
+        while self._keeper.quarantined:  # which another thread adds to meanwhile
+            taken.append(self._keeper.quarantined.pop(0))
         return taken
 
     def stop(self, timeout_s: float, *, wait_for_link: bool = False) -> int:

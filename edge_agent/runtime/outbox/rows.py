@@ -1,6 +1,6 @@
 """A row of the outbox, and the rows of one kind in their order."""
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -46,7 +46,7 @@ class Lane:
 
     ready: deque[Row] = field(default_factory=deque)
     flight: set[Row] = field(default_factory=set)
-    unwritten: deque[Row] = field(default_factory=deque)  # in order; those that are gone since are passed over
+    unwritten: OrderedDict[Row, None] = field(default_factory=OrderedDict)  # waiting and not on disk, in order
     doomed: dict[int, int] = field(default_factory=dict)  # on disk, to be deleted: number and size
     unread: int = 0
     new: int = 0
@@ -72,7 +72,7 @@ class Lane:
         """What is new becomes ready, up to so many rows, if nothing older waits on disk."""
         if self.unread or not self.new:
             return
-        newest = self.unwritten[-1]
+        newest = next(reversed(self.unwritten))
         for row in (newest,) if self.new == 1 and newest.place == "new" else self.unwritten:
             if len(self.ready) >= room:
                 return
@@ -87,11 +87,6 @@ class Lane:
             row.place = "new"
             self.ready.remove(row)
             self.new += 1
-
-    def purge(self) -> None:
-        """Lets go of what is on disk, or gone."""
-        while self.unwritten and (self.unwritten[0].is_stored or self.unwritten[0].place == "gone"):
-            self.unwritten.popleft()
 
     def count(self) -> None:
         """Counts what is in memory again."""

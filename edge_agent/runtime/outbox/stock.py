@@ -8,7 +8,7 @@ Ready ones are usually on disk too. A row is deleted there after it was delivere
 """
 
 import threading
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 from edge_agent.core.ports import Message
@@ -41,7 +41,7 @@ class Stock:
         with self._lock:
             self._number += 1
             row, lane = Row(kind, self._number, message.topic, message.payload), self._lanes[kind]
-            lane.unwritten.append(row)
+            lane.unwritten[row] = None
             lane.new += 1
             lane.rows += 1
             lane.bytes += row.size
@@ -103,23 +103,20 @@ class Stock:
     def to_write(self) -> list[Row]:
         """What is not on disk yet, in order."""
         with self._lock:
-            return [row for lane in self._lanes.values() for row in lane.unwritten if row.place != "gone"]
+            return [row for lane in self._lanes.values() for row in lane.unwritten]
 
     def written(self, rows: Sequence[Row]) -> None:
         """These are on disk now."""
         with self._lock:
             for row in rows:
                 self._note_written(row, self._lanes[row.kind])
-            for lane in self._lanes.values():
-                lane.purge()
 
     def _note_written(self, row: Row, lane: Lane) -> None:
         row.is_stored = True
         if row.place == "gone":
             lane.doomed[row.number] = row.size
             return
-        self._unwritten_rows -= 1
-        self._unwritten_bytes -= row.size
+        self._no_longer_unwritten(row, lane)
         if row.place == "new":  # memory lets go of it
             lane.new -= 1
             lane.unread += 1
@@ -207,7 +204,7 @@ class Stock:
             for lane in self._lanes.values():
                 lane.unread = lane.cursor = 0
                 lane.doomed.clear()
-                lane.unwritten = deque(sorted(lane.in_memory(), key=lambda row: row.number))
+                lane.unwritten = OrderedDict.fromkeys(sorted(lane.in_memory(), key=lambda row: row.number))
                 lane.count()
                 for row in lane.unwritten:
                     row.is_stored = False
@@ -229,9 +226,12 @@ class Stock:
         if row.is_stored:
             lane.doomed[row.number] = row.size
         else:
-            self._unwritten_rows -= 1
-            self._unwritten_bytes -= row.size
-            lane.purge()
+            self._no_longer_unwritten(row, lane)
+
+    def _no_longer_unwritten(self, row: Row, lane: Lane) -> None:
+        del lane.unwritten[row]
+        self._unwritten_rows -= 1
+        self._unwritten_bytes -= row.size
 
     def _excess(self) -> str | None:
         """Which limit is passed."""

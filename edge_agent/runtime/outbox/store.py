@@ -60,7 +60,7 @@ class Lock:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._fd)
-            raise LockedError from None
+            raise LockedError("another edge-agent keeps its records there") from None
         except OSError:
             os.close(self._fd)
             raise
@@ -81,7 +81,7 @@ class Store:
         self._rows: dict[Kind, int] = {}
         self._bytes: dict[Kind, int] = {}
         self._newest: dict[Kind, int] = {}
-        self._is_dirty = False
+        self._is_dirty = True  # what a kill left may not be synced
         self._syncing = threading.Lock()
         self._is_closed = False
         self._db = _connect(path)
@@ -209,7 +209,10 @@ class Store:
             if self._number("SELECT count(*) FROM sqlite_master"):
                 raise UnusableError("it is no outbox of edge-agent")
             self._make_tables()
-        self._count()
+        try:
+            self._count()
+        except (AttributeError, TypeError, ValueError) as error:
+            raise UnusableError("its totals are damaged") from error
 
     def _make_tables(self) -> None:
         with self._transaction():
@@ -282,8 +285,9 @@ def quarantine(path: Path) -> Path:
     with suppress(FileNotFoundError):
         path.with_name(path.name + "-wal").rename(f"{kept}-wal")
     path.with_name(path.name + "-shm").unlink(missing_ok=True)
-    broken = sorted(file for file in path.parent.glob(f"{path.name}.broken-*") if not file.name.endswith("-wal"))
-    for old in broken[:-KEPT_BROKEN]:
+    others = (file for file in path.parent.glob(f"{path.name}.broken-*") if not file.name.endswith("-wal"))
+    older = sorted(file for file in others if file != kept)  # but for this one: the clock may have gone back
+    for old in older[: 1 - KEPT_BROKEN]:
         old.unlink(missing_ok=True)
         old.with_name(old.name + "-wal").unlink(missing_ok=True)
     return kept
