@@ -139,6 +139,14 @@ def _complaints(sheet: ScoreSheet) -> Iterator[str]:
         yield f"{_count(sheet.extra, 'verdict')} came where no part was"
     if sheet.late.executed:
         yield f"{_count(sheet.late.executed, 'verdict')} {_were(sheet.late.executed)} executed late"
+    yield from _too_many(sheet)
+    for fault in sheet.faults:
+        if not fault.is_well:
+            yield _unwell(fault)
+
+
+def _too_many(sheet: ScoreSheet) -> Iterator[str]:
+    """What is forgiven as long as it is seldom."""
     if sheet.missed_defects > max(1, MISSED_AT_MOST * sheet.parts):
         yield f"{_count(sheet.missed_defects, 'defect')} were missed, more than {MISSED_AT_MOST:.0%} of the parts"
     verdicts = sheet.not_at_arm + sum(sheet.arm.values())
@@ -149,9 +157,6 @@ def _complaints(sheet: ScoreSheet) -> Iterator[str]:
         missed = sheet.late.deadline_missed
         late = f" ({missed} missed the deadline: this machine is too slow, or too busy)" if missed else ""
         yield f"{sheet.right_share:.1%} of the parts were judged right{late}, at least {RIGHT_AT_LEAST:.0%} should be"
-    for fault in sheet.faults:
-        if not fault.is_well:
-            yield _unwell(fault)
 
 
 def _unwell(fault: FaultScore) -> str:

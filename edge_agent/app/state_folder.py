@@ -8,7 +8,9 @@ from edge_agent.config import AgentConfig
 
 def records_folder(config: AgentConfig) -> Path:
     """`records.folder`, or one of this device's own in the state folder."""
-    return config.records.folder or state_folder() / config.device.id
+    name = config.device.id
+    own = name if name.strip(".") else f"_{name}"  # an id may be . or .., the name of a folder may not
+    return config.records.folder or state_folder() / own
 
 
 def state_folder() -> Path:

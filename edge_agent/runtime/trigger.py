@@ -136,6 +136,9 @@ class LineInspector:
         self._gather(tracks, detections[~is_part], is_fit=is_fit)
         width, height = frame.size
         crossed = [track for track in tracks if self._crosses(track, width, height)]
+        if len(crossed) > 1:  # who counts parts needs them as they came: the foremost first
+            away = self._away_from_line(np.stack([track.box for track in crossed]), frame)
+            crossed = [crossed[index] for index in np.argsort(-away, kind="stable")]
         return [judged for track in crossed if (judged := self._judge(track, frame))]
 
     def _is_part(self, detections: Detections) -> Array:
@@ -154,10 +157,13 @@ class LineInspector:
 
     def _nearest_first(self, parts: Detections, frame: Frame) -> Detections:
         """By their distance to the line: of more than the tracker follows, those near it are the ones that matter."""
+        return parts[np.argsort(self._away_from_line(parts.boxes, frame), kind="stable")]
+
+    def _away_from_line(self, boxes: FloatArray, frame: Frame) -> Array:
+        """`(N,)` pixels from the line to the middle of each box."""
         width, height = frame.size
         (ax, ay), (bx, by) = self._line
-        line = (ax * width, ay * height), (bx * width, by * height)
-        return parts[np.argsort(distances_to(line, centres(parts.boxes)), kind="stable")]
+        return distances_to(((ax * width, ay * height), (bx * width, by * height)), centres(boxes))
 
     def _gather(self, tracks: list[Track], others: Detections, *, is_fit: bool) -> None:
         owners = owners_of(others.boxes, tracks)

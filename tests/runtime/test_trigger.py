@@ -210,6 +210,15 @@ def test_two_parts_side_by_side_are_two():
     assert len(judged) == 2
 
 
+@pytest.mark.parametrize(("first_y", "last_y"), [(30, 70), (70, 30)])
+def test_of_two_parts_that_cross_in_one_frame_the_foremost_is_judged_first(first_y, last_y):
+    belt, verdicts = Belt(rejects_cracks), []
+    for x in (10, 40, 70, 100):
+        cracked_and_last = [bottle(x, last_y), (CRACK, 0.9, make_box(x, last_y))]
+        verdicts += [j.decision.verdict for j in belt.show(bottle(x + 15, first_y), *cracked_and_last)]
+    assert verdicts == ["pass", "reject"]
+
+
 def test_a_defect_seen_only_in_an_early_frame_rejects():
     belt = Belt(rejects_cracks)
     belt.show(bottle(20), (CRACK, 0.8, make_box(22, 52, 4, 4)))

@@ -86,16 +86,9 @@ def test_every_part_gets_one_verdict_and_the_arm_acts_in_time(tmp_path):
         assert 0 < sheet["latency_ms"]["p50"] <= sheet["latency_ms"]["p99"]
         assert (sheet["latency_ms"]["to"], sheet["stopped"], sheet["run"]["parts"]) == ("arm", False, 8)
         assert sheet["right"] > 0
+        assert "a private mosquitto listens on 127.0.0.1:" in err
+        assert "the agent is running" in err
         running.leaves_nothing()
-
-
-def test_where_nobody_watches_lines_are_printed_and_a_score_sheet(tmp_path):
-    with demo(tmp_path, "--seconds", 2) as running:
-        out, _ = running.process.communicate(timeout=40)
-    assert "a private mosquitto listens on 127.0.0.1:" in out
-    assert "the agent is running" in out
-    assert "score sheet" in out
-    assert re.search(r"(?m)^The line did", out)
 
 
 def test_a_terminal_shows_the_belt_and_is_given_back(tmp_path):
@@ -108,6 +101,7 @@ def test_a_terminal_shows_the_belt_and_is_given_back(tmp_path):
     assert "the agent is running" in plain
     assert "█" in plain
     assert "score sheet" in out
+    assert re.search(r"(?m)^The line did", plain)
     assert out.rindex("\x1b[?25h") > out.rindex("\x1b[?25l")
 
 

@@ -132,7 +132,7 @@ class Trial:
         """Ends the agent and waits for the last words; until when parts count, None: to the end."""
         asked_ns = None if self._agent.exit_code == 0 else time.monotonic_ns() - int(_LAST_MS * 1e6)
         self._agent.stop(_AGENT_S)
-        if self._agent.exit_code:
+        if self._agent.exit_code not in (0, -signal.SIGTERM):  # that early it has no handler yet
             raise ChildDiedError(self._agent.last_words())
         until_s = time.monotonic() + _ECHO_S
         while True:
