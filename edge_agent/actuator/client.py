@@ -134,9 +134,10 @@ class RejectArm:
         """Counts, prints and acknowledges. Not under the lock: the connection has locks of its own."""
         for outcome in outcomes:
             self._count(report.counted_as(outcome), outcome.done.count if isinstance(outcome.done, Ruling) else 1)
-            report.log_alarm(outcome)
+            stopped = self._pulses.stopped
+            report.log_alarm(outcome, stopped=stopped)
             if self._show:
-                self._show(report.line(outcome))
+                self._show(report.line(outcome, stopped=stopped))
             if self._settings.arm.ack and (ack := report.ack(outcome, self._settings.device.id, _utc())):
                 self._send(ack)
 

@@ -15,8 +15,8 @@ log = structlog.get_logger()
 UNANSWERED = ("retained", "malformed", "duplicate")  # nobody waits for an ack of these, or it was sent already
 
 
-def line(outcome: Outcome) -> dict[str, Any]:
-    """For `--json`: what was heard, what was done, and why."""
+def line(outcome: Outcome, *, stopped: bool) -> dict[str, Any]:
+    """For `--json`: what was heard, what was done, and why; and whether the stop is on."""
     done = outcome.done
     if isinstance(done, Alarm):
         return {
@@ -25,6 +25,7 @@ def line(outcome: Outcome) -> dict[str, Any]:
             "action": done.action,
             "why": done.why,
             "at_mono_ms": _rounded(outcome.at_ms),
+            "stopped": stopped,
         }
     return {
         "kind": done.kind,
@@ -40,6 +41,7 @@ def line(outcome: Outcome) -> dict[str, Any]:
         "remaining_ms": _rounded(done.remaining_ms),
         "at_mono_ms": _rounded(outcome.at_ms),
         "count": done.count,
+        "stopped": stopped,
     }
 
 
@@ -78,11 +80,11 @@ def summary(counts: Counter[str], *, stopped: bool) -> dict[str, Any]:
     return {"counts": dict(sorted(counts.items())), "stopped": stopped}
 
 
-def log_alarm(outcome: Outcome) -> None:
+def log_alarm(outcome: Outcome, *, stopped: bool) -> None:
     """Alarms and gaps go into the log; verdicts do not."""
     done = outcome.done
     if isinstance(done, Alarm) and done.code == "agent_back":
-        log.info("arm_agent_back")
+        log.info("arm_agent_back", stopped=stopped)
     elif isinstance(done, Alarm):
         log.warning("arm_alarm", code=done.code, action=done.action, why=done.why)
     elif done.kind == "gap":

@@ -102,6 +102,7 @@ def figures(view: View) -> str:
         "unknown": sum(sheet.unknown.values()),
         "without a verdict": sheet.no_verdict,
         "past the deadline": sheet.late.deadline_missed,
+        "not counted (camera disturbed)": sum(sheet.camera_fault.values()),
     }
     words += [f"{count} {what}" for what, count in wrong.items() if count]
     return f"{', '.join(words)}; capture to {sheet.latency_ms.to} {_spread(sheet.latency_ms)}"

@@ -117,9 +117,11 @@ class ScoreSheet:
         else:
             executed = "whether one was executed late needs an arm"
         noticed = "; every fault was noticed and is over" if any(fault.expected for fault in self.faults) else ""
+        uncounted = sum(self.camera_fault.values())
+        passed = f"; {uncounted} more passed while the camera was disturbed, and do not count" if uncounted else ""
         return (
             f"The line did its job: {_count(self.parts, 'part')}, one verdict each, {self.right_share:.1%} right, "
-            f"{executed}{noticed}."
+            f"{executed}{noticed}{passed}."
         )
 
     def as_json(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def demo(
     ] = None,
     parts: Annotated[int | None, typer.Option(min=1, help="How many parts pass.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another seed is another line.")] = 1,
-    speed: Annotated[float, typer.Option(min=0.1, max=8, help="Of the belt; 1 is about 140 parts a minute.")] = 1.0,
+    speed: Annotated[float, typer.Option(min=0.1, max=4, help="Of the belt; 1 is about 140 parts a minute.")] = 1.0,
     fault: Annotated[str | None, typer.Option(metavar="NAME", help=FAULT)] = None,
     keep: Annotated[Path | None, typer.Option(metavar="DIR", help=KEEP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The score sheet as one JSON document.")] = False,

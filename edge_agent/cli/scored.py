@@ -55,7 +55,8 @@ def finish(finished: "Finished", wish: "Wish", *, as_json: bool) -> None:
         console = Console(width=None if sys.stdout.isatty() else 100)
         console.print(score_table(sheet))
         style = "bold green" if sheet.is_well else "bold red"
-        console.print(sheet.sentence, style=style, highlight=False, markup=False, soft_wrap=True)
+        words = f"Stopped before its time. {sheet.sentence}" if finished.stopped else sheet.sentence
+        console.print(words, style=style, highlight=False, markup=False, soft_wrap=True)
     if finished.stopped:
         raise typer.Exit(INTERRUPTED)
     if not sheet.is_well:

@@ -23,7 +23,7 @@ def simulate_line(  # noqa: PLR0913 - a command's options
     ] = None,
     parts: Annotated[int | None, typer.Option(min=1, help="How many parts pass each camera.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the first camera; the next ones get the next numbers.")] = 1,
-    speed: Annotated[float, typer.Option(min=0.1, max=8, help="Of the belt; 1 is about 140 parts a minute.")] = 1.0,
+    speed: Annotated[float, typer.Option(min=0.1, max=4, help="Of the belt; 1 is about 140 parts a minute.")] = 1.0,
     fault: Annotated[str | None, typer.Option(metavar="NAME", help=FAULT)] = None,
     names: Annotated[list[str] | None, typer.Option("--map", metavar="SIMULATED=YOURS", help=MAP)] = None,
     keep: Annotated[Path | None, typer.Option(metavar="DIR", help=KEEP)] = None,

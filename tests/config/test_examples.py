@@ -16,6 +16,7 @@ WANTED = {
     "csi-jetson",
     "two-cameras",
     "tls-broker",
+    "simulator",
     "stdout",
     "raspberry-pi-camera",
 }

@@ -140,7 +140,12 @@ def test_an_unknown_kind_gets_the_list_of_those_there_are(tmp_path, old, new, ke
 @pytest.mark.parametrize(
     ("header", "kind", "key", "message"),
     [
-        ("[[cameras]]", 'kind = "replay"', "cameras[0].kind", "is missing; there are opencv, picamera2, replay, simulator"),
+        (
+            "[[cameras]]",
+            'kind = "replay"',
+            "cameras[0].kind",
+            "is missing; there are opencv, picamera2, replay, simulator",
+        ),
         ("[cameras.trigger]", '  kind = "frame"', "cameras[0].trigger.kind", "is missing; there are frame, line"),
         (
             "[[cameras.rules]]",
