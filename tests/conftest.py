@@ -9,7 +9,13 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 # The machines that run this are shared and slow at times: what takes long is not wrong.
-settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Examples are the same every time: new ones are looked for by scripts/fuzz, not by whoever lands a change.
+settings.register_profile(
+    "shared machine",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="EDGE_AGENT_FUZZ_CASES" not in os.environ,
+)
 settings.load_profile("shared machine")
 
 

@@ -249,7 +249,7 @@ def test_once_it_stops_it_is_offline_whatever_else(plant):
 
 def test_the_facts_are_a_health_message(plant):
     plant.run()
-    plant.station.settled()
+    wait_for(lambda: plant.station.outbox.counts["delivered"] == 1 and plant.pipeline.stages)
     plant.health.vitals = Vitals(wire.Clock(synced=True, max_error_ms=0.5), 51.5, ("under_voltage",), 812.0, 120.5)
     told = wire.Health.model_validate_json(plant.station.herald.health(plant.health.facts()).payload)
     assert told.cameras["top"].condition == "open"

@@ -66,7 +66,14 @@ def test_each_part_of_a_simulated_scene_gets_its_verdict(name, step_px, phase, s
 
 
 # A row whose pictures or sightings are missing while its speed is still unknown: above, there may be one too few.
-FASTEST_PX = {"missed_20": 60, "missed_20_late": 60, "lost_20": 50, "lost_20_late": 50, "lost_10_missed_10_late": 50}
+FASTEST_PX = {
+    "missed_early": 80,
+    "missed_20": 60,
+    "missed_20_late": 60,
+    "lost_20": 50,
+    "lost_20_late": 50,
+    "lost_10_missed_10_late": 50,
+}
 
 
 def test_a_part_that_is_hidden_for_long_is_given_up():
