@@ -2,13 +2,16 @@
 
 import ssl
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from edge_agent import secret_files
 from edge_agent.errors import ConfigError
 from edge_agent.wire.topics import Prefix
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import Client
 
 
 class Tls(BaseModel):
@@ -101,6 +104,18 @@ def tls_context(config: Config) -> ssl.SSLContext | None:
         except OSError as err:
             raise ConfigError(f"mqtt.tls.cert: cannot use {cert} with the key in {secret}: {in_words(err)}") from err
     return context
+
+
+def new_client(config: Config, client_id: str) -> "Client":
+    """A subscriber's client of paho's: MQTT 5, with password and certificates read anew. Raises `ConfigError`."""
+    from paho.mqtt.client import Client
+    from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+    client = Client(CallbackAPIVersion.VERSION2, client_id, protocol=MQTTProtocolVersion.MQTTv5)
+    client.username_pw_set(config.username, read_password(config))
+    if (context := tls_context(config)) is not None:
+        client.tls_set_context(context)
+    return client
 
 
 def in_words(err: OSError | UnicodeError) -> str:

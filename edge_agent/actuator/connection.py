@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import structlog
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -133,11 +133,7 @@ class Connection:
         self._why = self._why or f"the connection ended: {reason}"
 
     def _new_client(self) -> Client:
-        config = self._config
-        client = Client(CallbackAPIVersion.VERSION2, self._id, protocol=MQTTProtocolVersion.MQTTv5)
-        client.username_pw_set(config.username, broker.read_password(config))
-        if context := broker.tls_context(config):
-            client.tls_set_context(context)
+        client = broker.new_client(self._config, self._id)
         client.max_queued_messages_set(ACKS_MOST)
         client.on_socket_open = _send_at_once
         client.on_socket_register_write = _leave_it_to_the_loop

@@ -15,9 +15,6 @@ CAMERA_FAULTS = {
 }
 """What the agent has to say of each fault of a simulated camera."""
 
-NO_FAULTS = ("burst", "belt_stop")
-"""What may happen on a line without anything being wrong with the camera."""
-
 
 @dataclass(frozen=True, slots=True)
 class TruePart:
@@ -49,11 +46,6 @@ class Belt:
         self.part_width_px, self.camera_width = 0.0, 0
         self.line = 0.0
         self.direction = "right"
-
-    @property
-    def speeds(self) -> list[float]:
-        """Pixels per second, one after the other."""
-        return self._px_per_s
 
     @property
     def stops(self) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from edge_agent.app.demo.children import Tail
-from edge_agent.broker import Config, read_password, tls_context
+from edge_agent.broker import Config, in_words, new_client
 from edge_agent.errors import ConfigError, PublisherLostError
 from edge_agent.wire.topics import Topics
 
@@ -102,20 +102,14 @@ class BrokerEar:
         self._client.loop_stop()
 
     def _connected(self, config: Config, device: str) -> "Client":
-        from paho.mqtt.client import Client
-        from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-
-        client = Client(CallbackAPIVersion.VERSION2, f"ea-{device}-score", protocol=MQTTProtocolVersion.MQTTv5)
-        client.username_pw_set(config.username, read_password(config))
-        if (context := tls_context(config)) is not None:
-            client.tls_set_context(context)
+        client = new_client(config, f"ea-{device}-score")
         client.on_connect = lambda _c, _u, _f, reason, _p: self._subscribe(str(reason), is_failure=reason.is_failure)
         client.on_subscribe = lambda _c, _u, _m, reasons, _p: self._consent([str(r) for r in reasons if r.is_failure])
         client.on_message = lambda _c, _u, message: self._hear(message.topic, bytes(message.payload))
         try:
             client.connect(config.host, config.port, config.keepalive_s)
-        except OSError as error:
-            raise PublisherLostError(f"{self._where}: {error.strerror or error}") from error
+        except (OSError, UnicodeError) as error:
+            raise PublisherLostError(f"{self._where}: {in_words(error)}") from error
         return client
 
     def _subscribe(self, reason: str, *, is_failure: bool) -> None:
