@@ -4,6 +4,7 @@ EdgeAgentError
 ├── TransientError            try again: the runtime closes, waits and reopens
 │   ├── CameraLostError       the device is gone, or could not be opened
 │   │   └── FrameTimeoutError no frame came in time
+│   ├── SensorLostError       the input of an external trigger is gone, or could not be opened
 │   └── PublisherLostError    the broker is gone, or could not be reached
 ├── BadFrameError             what a camera gave is no picture: the next may be
 ├── EndOfStreamError          a finite source has no more frames: not a fault
@@ -32,6 +33,10 @@ class CameraLostError(TransientError, ConnectionError):
 
 class FrameTimeoutError(CameraLostError, TimeoutError):
     """The camera is open, but no frame came within the time given."""
+
+
+class SensorLostError(TransientError, OSError):
+    """The input of an external trigger is gone, or could not be opened."""
 
 
 class PublisherLostError(TransientError, ConnectionError):

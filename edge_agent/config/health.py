@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from edge_agent.config.table import Table
 
 DARK_BELOW = 5.0
 OVEREXPOSED_ABOVE = 0.99
@@ -11,10 +13,8 @@ bright field behind the belt shows its edge. That the lens is covered cannot be 
 """
 
 
-class HealthConfig(BaseModel):
+class HealthConfig(Table):
     """When a camera counts as unhealthy. What is not set comes from the baseline."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     enabled: bool = Field(True, description="Whether the camera is watched at all.")
     baseline: Path | None = Field(None, description="The file of `edge-agent snapshot --baseline`.")

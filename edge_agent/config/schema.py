@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     create_model,
@@ -17,24 +15,21 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from edge_agent import plugins
 from edge_agent.config.health import HealthConfig
-from edge_agent.core.lines import Direction, normal_along
+from edge_agent.config.table import Table
+from edge_agent.config.triggers import ExternalTrigger, FireConfig, Fraction, MqttTrigger, Trigger
 from edge_agent.wire.messages import MOST_CAMERAS
 from edge_agent.wire.topics import DeviceConfig, Id
 
-Label = Annotated[str, Field(min_length=1, max_length=64)]
-
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Action = Literal["reject", "pass", "stop"]
+Where = tuple[str | int, ...]
 
 ID_TAKEN = "is the id of a camera above; each needs its own"
+NEEDS_MQTT = "needs an [mqtt] table: what comes in comes by MQTT"
+TOO_LATE = "must be below deadline_ms ({:g}), which counts from the trigger too"
+TOO_NARROW = "is shorter than the {:.0f} ms between two pictures of this camera: most parts would have no frame"
+TOO_FAR = "must be below valid_ms ({:g}): the verdict would be stale when the part is there"
+NO_PACE = "with a trigger from outside a replay needs a rate: 0 shows everything at once"
 ONE_PUBLISHER = "write either an [mqtt] or a [stdout] table: it says where verdicts go"
-
-
-class Table(BaseModel):
-    """One table of the file: frozen, and unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class HardwareConfig(Table):
@@ -53,33 +48,6 @@ class HardwareConfig(Table):
         return backend
 
 
-class FrameTrigger(Table):
-    """Every frame taken up is a part, for cameras that are triggered by hardware."""
-
-    kind: Literal["frame"] = Field("frame", description="Every frame is a part.")
-
-
-class LineTrigger(Table):
-    """A tracked part whose centre crosses the line is a part."""
-
-    kind: Literal["line"] = Field("line", description="What crosses a line is a part.")
-    parts: Annotated[tuple[Label, ...], Field(min_length=1, description="The labels that are parts.")]
-    line: Annotated[
-        tuple[tuple[Fraction, Fraction], tuple[Fraction, Fraction]],
-        Field(description="Two points (x, y) in fractions of the frame."),
-    ]
-    direction: Direction = Field("right", description="Which way parts cross; `any` takes both.")
-
-    @model_validator(mode="after")
-    def _can_be_crossed(self) -> "LineTrigger":
-        start, end = self.line
-        if start == end:
-            raise ValueError("line: both points are the same")
-        if normal_along(self.line, self.direction) is None:
-            raise ValueError(f"direction: this line runs {self.direction}, so nothing can cross it that way")
-        return self
-
-
 class CameraConfig(Table):
     """What every camera has, whatever its kind."""
 
@@ -88,7 +56,8 @@ class CameraConfig(Table):
     roi: tuple[tuple[Fraction, Fraction], tuple[Fraction, Fraction]] | None = Field(
         None, description="Top left and bottom right corner of what is looked at, in fractions of the turned picture."
     )
-    trigger: Annotated[FrameTrigger | LineTrigger, Field(discriminator="kind", description="What makes a part.")]
+    trigger: Annotated[Trigger, Field(discriminator="kind", description="What makes a part.")]
+    fire: FireConfig | None = Field(None, description="When a part is at the arm, where the belt has one speed.")
     health: HealthConfig | None = Field(None, description="When the camera counts as unhealthy.")
     if TYPE_CHECKING:
         kind: str
@@ -115,6 +84,8 @@ class VerdictConfig(Table):
     valid_ms: float = Field(600, gt=0, le=600_000, description="From capture: after this nobody may act on it.")
     on_unknown: Action = Field("reject", description="Recommended to the actuator for `unknown`.")
     on_agent_loss: Action = Field("stop", description="Recommended to the actuator when the agent is lost.")
+    unknown_in_row: int = Field(10, ge=0, le=10_000, description="So many `unknown` in a row are an alarm; 0: never.")
+    reject_in_row: int = Field(20, ge=0, le=10_000, description="So many `reject` in a row are an alarm; 0: never.")
 
     @model_validator(mode="after")
     def _valid_longer_than_deadline(self) -> "VerdictConfig":
@@ -136,6 +107,12 @@ class RecordsConfig(Table):
     )
 
 
+class AckConfig(Table):
+    """What is expected of the arms: with this table the agent listens to `ack`."""
+
+    within_ms: float = Field(1000, gt=0, le=600_000, description="From sending a verdict; later its ack is missing.")
+
+
 class LogConfig(Table):
     """Logs go to standard error."""
 
@@ -148,6 +125,17 @@ class LogConfig(Table):
 def taken_ids(ids: Sequence[Any]) -> list[int]:
     """The indices of the ids that stand further up already."""
     return [index for index, camera_id in enumerate(ids) if isinstance(camera_id, str) and camera_id in ids[:index]]
+
+
+def _or_refuse(config: "AgentConfig", problems: list[tuple[Where, str, Any]]) -> "AgentConfig":
+    """The configuration, or all its problems: where, what, and the value. Raises `ValidationError`."""
+    errors = [
+        InitErrorDetails(type=PydanticCustomError("does_not_fit", message), loc=loc, input=value)
+        for loc, message, value in problems
+    ]
+    if errors:
+        raise ValidationError.from_exception_data("configuration", errors)
+    return config
 
 
 def _union(tables: dict[str, Any]) -> Any:
@@ -193,6 +181,7 @@ class AgentConfig(Table):
     model: ModelConfig
     verdict: VerdictConfig = VerdictConfig()
     records: RecordsConfig = RecordsConfig()
+    ack: AckConfig | None = Field(None, description="Arms acknowledge what they did.")
     log: LogConfig = LogConfig()
     if TYPE_CHECKING:
         cameras: tuple[CameraConfig, ...]
@@ -222,10 +211,40 @@ class AgentConfig(Table):
             raise ValueError(ONE_PUBLISHER)
         return self
 
+    @model_validator(mode="after")
+    def _can_be_heard(self) -> "AgentConfig":
+        """What comes in comes by MQTT."""
+        if self.mqtt is not None:
+            return self
+        listening: list[tuple[Where, Any]] = [(("ack",), self.ack)] if self.ack else []
+        for index, camera in enumerate(self.cameras):
+            if isinstance(camera.trigger, MqttTrigger):
+                listening.append((("cameras", index, "trigger", "kind"), camera.trigger.kind))
+        return _or_refuse(self, [(loc, NEEDS_MQTT, value) for loc, value in listening])
+
+    @model_validator(mode="after")
+    def _times_fit(self) -> "AgentConfig":
+        """What a part waits for must come before its verdict is due, and be over before that is stale."""
+        problems: list[tuple[Where, str, Any]] = []
+        for index, camera in enumerate(self.cameras):
+            trigger, fire, due = camera.trigger, camera.fire, self.verdict
+            if isinstance(trigger, ExternalTrigger):
+                where = ("cameras", index, "trigger")
+                if trigger.offset_ms >= due.deadline_ms:
+                    problems.append(((*where, "offset_ms"), TOO_LATE.format(due.deadline_ms), trigger.offset_ms))
+                period_ms = 1000 / fps if (fps := getattr(camera, "fps", None)) else 0.0
+                if fps == 0:
+                    problems.append((("cameras", index, "fps"), NO_PACE, fps))
+                if period_ms > trigger.window_ms:
+                    problems.append(((*where, "window_ms"), TOO_NARROW.format(period_ms), trigger.window_ms))
+            if fire and fire.after_ms >= due.valid_ms:
+                problems.append((("cameras", index, "fire", "after_ms"), TOO_FAR.format(due.valid_ms), fire.after_ms))
+        return _or_refuse(self, problems)
+
     @property
     def publisher(self) -> tuple[str, Any]:
         """The kind of the publisher, and its table."""
         return ("mqtt", self.mqtt) if self.mqtt is not None else ("stdout", self.stdout)
 
 
-__all__ = ["AgentConfig", "CameraConfig", "FrameTrigger", "LineTrigger"]
+__all__ = ["AgentConfig", "CameraConfig"]

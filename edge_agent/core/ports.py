@@ -119,12 +119,34 @@ class Receipt:
         return self.code == 0x10  # noqa: PLR2004 - MQTT 5, 3.4.2.1: no matching subscribers
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One message that came in on a subscription. `retained`: it was published to be kept, or had been.
+
+    `expiry_s` is what is left of its validity, None where it has no end; `received_ns` is CLOCK_MONOTONIC when it was here.
+    """
+
+    topic: str
+    payload: bytes
+    retained: bool
+    expiry_s: int | None
+    received_ns: int
+
+
 class Publisher(Protocol):
     """One connection to where messages go. `create(config, ...)` returns when it is up, or raises `PublisherLostError`.
+
+    It has subscribed then too, where `create` was given topics. `refused`: what the other side said to those it did not
+    grant, in words, by topic.
 
     Nothing is queued behind the caller's back and nothing is sent again after a reconnect: a message that was handed
     over and has no receipt when the connection breaks is the caller's to send again, or not.
     """
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """The topics that it could not subscribe to, and why."""
+        ...
 
     def send(self, message: Message) -> None:
         """Writes the message to the connection now. Any thread may call it.
@@ -134,8 +156,8 @@ class Publisher(Protocol):
         """
         ...
 
-    def poll(self, timeout_s: float) -> Sequence[Receipt]:
-        """Does the connection's work for up to `timeout_s` and returns the receipts that came. One thread calls it.
+    def poll(self, timeout_s: float) -> Sequence[Receipt | Heard]:
+        """Does the connection's work for up to `timeout_s` and returns what came. One thread calls it.
 
         Raises:
             PublisherLostError: the connection broke.
@@ -163,4 +185,28 @@ class Rule(Protocol):
 
     def decide(self) -> Decision:
         """What all frames so far say."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A change of an input line: when (CLOCK_MONOTONIC), by the kernel, and how many before it were lost."""
+
+    at_ns: int
+    lost: int = 0
+
+
+class Sensor(Protocol):
+    """An input that says when a part comes. `create(config)` opens it, or raises `SensorLostError`."""
+
+    def read(self, timeout_s: float) -> Sequence[Edge]:
+        """The edges that came, in their order; none where none came within `timeout_s`.
+
+        Raises:
+            SensorLostError: it must be closed and opened anew.
+        """
+        ...
+
+    def close(self) -> None:
+        """Lets go of it. Closing twice does nothing."""
         ...
