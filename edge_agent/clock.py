@@ -20,6 +20,10 @@ class Clock(Protocol):
         """The wall clock's time at that moment, as the wall clock stands now."""
         ...
 
+    def mono_of(self, utc: datetime) -> int:
+        """The moment at which the wall clock, as it stands now, shows that time, which has a time zone."""
+        ...
+
     def wait_until(self, mono_ns: int, closed: threading.Event) -> bool:
         """Comes back at that moment, or when `closed` is set, whichever is first. True where it is set."""
         ...
@@ -35,6 +39,10 @@ class SystemClock:
     def utc_of(self, mono_ns: int) -> datetime:
         """See `Clock.utc_of`."""
         return datetime.fromtimestamp((time.time_ns() - time.monotonic_ns() + mono_ns) / 1e9, timezone.utc)
+
+    def mono_of(self, utc: datetime) -> int:
+        """See `Clock.mono_of`."""
+        return _ns_between(_EPOCH, utc) - time.time_ns() + time.monotonic_ns()
 
     def wait_until(self, mono_ns: int, closed: threading.Event) -> bool:
         """See `Clock.wait_until`."""
@@ -59,6 +67,10 @@ class SimulatedClock:
         """See `Clock.utc_of`."""
         return self._start_utc + timedelta(microseconds=(mono_ns - self._start_ns) / 1e3)
 
+    def mono_of(self, utc: datetime) -> int:
+        """See `Clock.mono_of`."""
+        return self._start_ns + _ns_between(self._start_utc, utc)
+
     def wait_until(self, mono_ns: int, closed: threading.Event) -> bool:
         """See `Clock.wait_until`."""
         if closed.is_set():
@@ -69,6 +81,13 @@ class SimulatedClock:
     def go_to(self, mono_ns: int) -> None:
         """It is that moment now, unless that is past."""
         self._now_ns = max(self._now_ns, mono_ns)
+
+
+_EPOCH = datetime.fromtimestamp(0, timezone.utc)
+
+
+def _ns_between(start: datetime, end: datetime) -> int:
+    return (end - start) // timedelta(microseconds=1) * 1000
 
 
 SYSTEM = SystemClock()

@@ -5,7 +5,7 @@ import pkgutil
 from functools import cache
 from typing import Any, Literal
 
-Seam = Literal["cameras", "backends", "decoders", "rules", "publishers"]
+Seam = Literal["cameras", "backends", "decoders", "rules", "publishers", "sensors"]
 
 
 @cache
@@ -16,7 +16,7 @@ def kinds(seam: Seam) -> tuple[str, ...]:
 
 
 def load(seam: Seam, kind: str) -> Any:
-    """The module of a kind. Each has `Config` and `create`; vendor libraries are imported only in `create`.
+    """The module of a kind. Each has `create`, and but for sensors `Config`; vendor libraries are imported only in `create`.
 
     The one place where types end: what `create` returns is checked against its port in the module itself.
     """

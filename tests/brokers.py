@@ -20,11 +20,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from paho.mqtt.client import Client, MQTTMessage, SubscribeOptions
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from tests.wire.schemas import misfits
 
 HOST = "127.0.0.1"
 WHERE = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])  # Debian: not in a user's PATH
@@ -159,7 +163,12 @@ class Listener:
 
     `retain` of a message is true when the broker had it before the subscription. It comes back by itself when the broker
     does, and subscribes anew.
+
+    In the end each message below `…/vision/` must fit its schema in `docs/schemas/`, or the test fails. Only what a
+    listener of this process said itself, with `publish`, may be anything.
     """
+
+    _said: ClassVar[set[tuple[str, bytes]]] = set()
 
     def __init__(
         self,
@@ -194,10 +203,13 @@ class Listener:
         self.close()
 
     def close(self) -> None:
-        """Unsubscribes and disconnects."""
+        """Unsubscribes and disconnects; fails the test where it heard what does not fit its schema."""
         self._client.disconnect()
         self._client.loop_stop()
         self._client.__del__()  # closes its last sockets now: the collector may come in the middle of another test
+        others = [heard for heard in self.heard if (heard.topic, heard.payload) not in self._said]
+        if wrong := [words for heard in others for words in misfits(heard.topic, heard.payload)]:
+            pytest.fail("\n".join(words[:300] for words in wrong[:10]))
 
     def wait_until_back(self, timeout: float = 10) -> None:
         """Until it is subscribed again, after the broker was away."""
@@ -220,9 +232,15 @@ class Listener:
         with self._news:
             return [heard for heard in self.heard if heard.topic.endswith(topic_end)]
 
-    def publish(self, topic: str, payload: bytes = b"", *, qos: int = 1, retain: bool = False) -> None:
+    def publish(
+        self, topic: str, payload: bytes = b"", *, qos: int = 1, retain: bool = False, expiry_s: int | None = None
+    ) -> None:
         """Says something itself, and waits until the broker has it."""
-        self._client.publish(topic, payload, qos, retain).wait_for_publish(10)
+        self._said.add((topic, payload))
+        properties = Properties(PacketTypes.PUBLISH)
+        if expiry_s is not None:
+            properties.MessageExpiryInterval = expiry_s
+        self._client.publish(topic, payload, qos, retain, properties).wait_for_publish(10)
 
     def _subscribe(self, client: Client, *_: object) -> None:
         client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in self._topics])

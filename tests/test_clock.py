@@ -68,3 +68,14 @@ def test_simulated_utc_goes_with_simulated_time(start_ns, later_us):
 @pytest.mark.parametrize("clock", [SYSTEM, SimulatedClock(0, UTC)])
 def test_utc_says_its_zone(clock):
     assert clock.utc_of(0).tzinfo is timezone.utc
+
+
+@pytest.mark.parametrize("clock", [SYSTEM, SimulatedClock(7_000, UTC)])
+def test_the_moment_of_a_time_is_the_inverse_of_the_time_of_a_moment(clock):
+    moment_ns = clock.mono_ns() - 40 * MS
+    assert abs(clock.mono_of(clock.utc_of(moment_ns)) - moment_ns) < MS
+
+
+def test_the_moment_of_a_time_of_another_zone_is_the_same():
+    there = UTC.astimezone(timezone(timedelta(hours=-7))) + timedelta(microseconds=3)
+    assert SimulatedClock(7_000, UTC).mono_of(there) == 10_000

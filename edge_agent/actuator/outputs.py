@@ -1,11 +1,12 @@
 """The two lines of an arm: simulated, or GPIO by libgpiod v2."""
 
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import structlog
 
+from edge_agent import gpio_setup
 from edge_agent.actuator.settings import GpioOutput, SimulatedOutput
-from edge_agent.errors import ConfigError, UnavailableError
+from edge_agent.errors import ConfigError
 
 log = structlog.get_logger()
 
@@ -37,7 +38,7 @@ class Gpio:
     """Lines of a GPIO chip. What they are when nobody holds them is the hardware's business: see docs/operations.md."""
 
     def __init__(self, settings: GpioOutput) -> None:
-        gpiod = _gpiod()
+        gpiod = gpio_setup.library()
         self._lines: dict[Line, int | str] = {"reject": settings.reject_line}
         if settings.stop_line is not None:
             self._lines["stop"] = settings.stop_line
@@ -52,14 +53,9 @@ class Gpio:
             for name, line in self._lines.items()
         }
         try:
-            self._request = gpiod.request_lines(str(settings.chip), consumer="edge-agent reject-arm", config=wanted)
-        except (OSError, ValueError) as error:
-            lines = " and ".join(str(line) for line in wanted)
-            why = getattr(error, "strerror", None) or error
-            raise ConfigError(
-                f"output: cannot use line {lines} of {settings.chip}: {why}; gpioinfo shows the chips, their lines and who "
-                "holds them"
-            ) from error
+            self._request = gpio_setup.request_lines(settings.chip, wanted, "edge-agent reject-arm")
+        except OSError as error:
+            raise ConfigError(f"output: {error}") from error
 
     def set(self, line: Line, *, on: bool) -> None:
         """One call into the kernel."""
@@ -74,15 +70,3 @@ class Gpio:
 def open_output(settings: SimulatedOutput | GpioOutput) -> Output:
     """The output of that kind. Raises `ConfigError` where it cannot be had."""
     return Gpio(settings) if isinstance(settings, GpioOutput) else Simulated()
-
-
-def _gpiod() -> Any:
-    try:
-        import gpiod
-    except ImportError as error:
-        raise UnavailableError("output: GPIO needs the package gpiod: pip install 'gpiod>=2.1'") from error
-    if not hasattr(gpiod, "request_lines"):  # libgpiod v1, as Debian 12 has it, has the same name
-        raise UnavailableError(
-            "output: the package gpiod that is installed is for libgpiod 1: pip install 'gpiod>=2.1'"
-        )
-    return gpiod

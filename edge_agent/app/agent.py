@@ -3,24 +3,30 @@
 import queue
 import time
 import uuid
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from edge_agent import plugins
 from edge_agent.app.cameras import make_capture
-from edge_agent.app.road import build_road
+from edge_agent.app.road import Road, build_road, wall_clock
 from edge_agent.app.state_folder import records_folder
-from edge_agent.config import AgentConfig, Loaded
+from edge_agent.config import AgentConfig, CameraConfig, GpioTrigger, Loaded, MqttTrigger
 from edge_agent.core.ports import Message, Publisher
 from edge_agent.hardware import telemetry
 from edge_agent.runtime.agent import Agent, Wish
+from edge_agent.runtime.audit import Audit
 from edge_agent.runtime.health import Health, Vitals
 from edge_agent.runtime.herald import Herald
+from edge_agent.runtime.inbound import Inbound, TriggerInput
+from edge_agent.runtime.inputs_watch import InputsWatch
 from edge_agent.runtime.link import Link
 from edge_agent.runtime.outbox import Outbox
 from edge_agent.runtime.records_watch import RecordsWatch
+from edge_agent.runtime.sensing import Sensing
 from edge_agent.runtime.systemd import Notifier
 from edge_agent.runtime.timer import Timer
-from edge_agent.wire import messages as wire
+from edge_agent.runtime.verdicts_watch import VerdictsWatch
 
 
 class Connector:
@@ -29,12 +35,11 @@ class Connector:
     def __init__(self, config: AgentConfig) -> None:
         self._config, self._seen = config, _fingerprint(config)
 
-    def open(self, role: str, will: Message | None) -> Publisher:
+    def open(self, role: str, will: Message | None = None, subscriptions: Sequence[str] = ()) -> Publisher:
         """A fresh connection."""
         kind, table = self._config.publisher
-        publisher: Publisher = plugins.load("publishers", kind).create(
-            table, f"ea-{self._config.device.id}-{role}", will
-        )
+        client_id = f"ea-{self._config.device.id}-{role}"
+        publisher: Publisher = plugins.load("publishers", kind).create(table, client_id, will, subscriptions)
         return publisher
 
     def renew(self, config: AgentConfig) -> bool:
@@ -58,38 +63,91 @@ def build(loaded: Loaded, wishes: "queue.SimpleQueue[Wish]") -> tuple[Agent, Con
     """
     config = loaded.config
     connector = Connector(config)
-    line = Link("line", lambda: connector.open("line", herald.will()))
-    records = Link("records", lambda: connector.open("records", None))
+    line = Link(
+        "line",
+        lambda: connector.open("line", herald.will(), inbound.topics()),
+        hear=lambda heard: inbound.hear(heard),  # noqa: PLW0108 - it is made below
+    )
+    records = Link("records", lambda: connector.open("records"))
+    links = {"line": line, "records": records}
     outbox = Outbox(records, folder=records_folder(config), **record_limits(config))
     road = build_road(loaded, line, outbox, session=uuid.uuid4().hex)
-    ledger, desk, pipeline, mailboxes = road.ledger, road.desk, road.pipeline, road.mailboxes
-    herald = Herald(road.scribe, desk, line, road.reporter)
-    captures = {camera.id: make_capture(camera, road) for camera in config.cameras}
-    links = {"line": line, "records": records}
-    vitals = read_vitals()
-    health = Health(captures, mailboxes, pipeline, ledger, desk, outbox, links, vitals, started_ns=time.monotonic_ns())
-    health.watches = road.watches
+    reporter, desk = road.reporter, road.desk
+    audit = Audit(records_folder(config))
+    inbound = _inbound(config, road, audit)
+    herald = Herald(road.scribe, desk, line, reporter)
+    sensings = {camera.id: sensing for camera in config.cameras if (sensing := _sensing(camera, road))}
+    health = Health(
+        captures={camera.id: make_capture(camera, road) for camera in config.cameras},
+        mailboxes=road.mailboxes,
+        pipeline=road.pipeline,
+        ledger=road.ledger,
+        desk=desk,
+        outbox=outbox,
+        links=links,
+        vitals=read_vitals(),
+        started_ns=time.monotonic_ns(),
+        watches=road.watches,
+        sensings=sensings,
+        triggered={road.scribe.topics.of("trigger", camera): camera for camera in road.summons},
+        inbound=inbound,
+    )
     agent = Agent(
         scribe=road.scribe,
-        ledger=ledger,
+        ledger=road.ledger,
         mailroom=road.mailroom,
-        mailboxes=mailboxes,
-        captures=captures,
-        pipeline=pipeline,
+        mailboxes=road.mailboxes,
+        captures=health.captures,
+        pipeline=road.pipeline,
         line=line,
         records=records,
         outbox=outbox,
         desk=desk,
-        reporter=road.reporter,
-        records_watch=RecordsWatch(outbox, road.reporter),
+        sensings=sensings,
+        inbound=inbound,
+        audit=audit,
+        reporter=reporter,
+        watches=(
+            RecordsWatch(outbox, reporter),
+            VerdictsWatch(road.mailboxes, desk.acks, desk.streaks, reporter),
+            InputsWatch(inbound, sensings, road.summons, links, reporter),
+        ),
         herald=herald,
         health=health,
-        timer=Timer(ledger, desk, herald, health),
+        timer=Timer(road.ledger, desk, herald, health, road.summons),
         notifier=Notifier(),
         read_vitals=read_vitals,
         wishes=wishes,
     )
     return agent, connector
+
+
+def _inbound(config: AgentConfig, road: Road, audit: Audit) -> Inbound:
+    """The gate for what comes in: triggers, and what arms say."""
+    acks = road.desk.acks
+    triggers = {
+        camera.id: TriggerInput(road.summons[camera.id].call, camera.trigger.time_tolerance_ms)
+        for camera in config.cameras
+        if isinstance(camera.trigger, MqttTrigger)
+    }
+    return Inbound(
+        road.scribe.topics,
+        triggers=triggers,
+        on_ack=(lambda ack, heard: acks.hear(ack, heard.received_ns)) if acks else None,
+        audit=audit,
+        valid_ms=config.verdict.valid_ms,
+        own_clock=wall_clock,
+    )
+
+
+def _sensing(camera: CameraConfig, road: Road) -> Sensing | None:
+    """Who listens to the camera's input line, where it has one."""
+    trigger = camera.trigger
+    if not isinstance(trigger, GpioTrigger):
+        return None
+    open_ = partial(plugins.load("sensors", trigger.kind).create, trigger)
+    summons = road.summons[camera.id]
+    return Sensing(camera.id, open_, summons.call, summons.lose)
 
 
 def record_limits(config: AgentConfig) -> dict[str, Any]:
@@ -105,9 +163,9 @@ def record_limits(config: AgentConfig) -> dict[str, Any]:
 
 def read_vitals() -> Vitals:
     """What the board says now."""
-    told, clock = telemetry.read(), telemetry.clock()
+    told = telemetry.read()
     return Vitals(
-        clock=wire.Clock(synced=clock.synced, max_error_ms=clock.max_error_ms),
+        clock=wall_clock(),
         temperature_c=told.temperature_c,
         throttled=told.throttled,
         memory_available_mb=told.memory_available_mb,

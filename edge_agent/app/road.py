@@ -1,7 +1,7 @@
 """The road of a verdict: all that decides about a part and writes about it, from the mailroom to two outlets."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,19 +11,23 @@ from edge_agent.app.engine import EngineRequest, open_engine
 from edge_agent.app.health_limits import all_limits
 from edge_agent.app.rules import mismatches
 from edge_agent.clock import SYSTEM, Clock
-from edge_agent.config import AgentConfig, CameraConfig, ConfigProblemsError, LineTrigger, Loaded
+from edge_agent.config import AgentConfig, CameraConfig, ConfigProblemsError, ExternalTrigger, LineTrigger, Loaded
 from edge_agent.core.datatypes import Thresholds
 from edge_agent.core.parts import Ledger
 from edge_agent.errors import ConfigError
-from edge_agent.hardware import probe
+from edge_agent.hardware import probe, telemetry
 from edge_agent.hardware.profile import Choice, choose, load_all
+from edge_agent.runtime.acks import Acks
 from edge_agent.runtime.camera_watch import CameraWatch
 from edge_agent.runtime.desk import Desk, Line, Records
 from edge_agent.runtime.engine import Engine
+from edge_agent.runtime.forms import Fire
 from edge_agent.runtime.mailbox import Mailbox, Mailroom
 from edge_agent.runtime.pipeline import Pipeline
 from edge_agent.runtime.reporter import Reporter
-from edge_agent.runtime.scribe import Identity, Scribe
+from edge_agent.runtime.scribe import UNKNOWN_CLOCK, Identity, Scribe
+from edge_agent.runtime.streaks import Streaks
+from edge_agent.runtime.summons import Summons, Terms, TriggeredInspector
 from edge_agent.runtime.trigger import FrameInspector, Inspector, LineInspector, MakeRule
 from edge_agent.wire import messages as wire
 from edge_agent.wire.topics import Topics
@@ -31,7 +35,10 @@ from edge_agent.wire.topics import Topics
 
 @dataclass(frozen=True, slots=True)
 class Road:
-    """Made, but not opened. Each mapping has every camera, in the order of the configuration."""
+    """Made, but not opened. Each mapping has every camera, in the order of the configuration.
+
+    But `summons` has only those whose parts are called for from outside.
+    """
 
     choice: Choice
     mailroom: Mailroom
@@ -42,6 +49,7 @@ class Road:
     desk: Desk
     reporter: Reporter
     pipeline: Pipeline
+    summons: dict[str, Summons]
 
 
 def build_road(loaded: Loaded, line: Line, records: Records, *, session: str, clock: Clock = SYSTEM) -> Road:
@@ -52,17 +60,25 @@ def build_road(loaded: Loaded, line: Line, records: Records, *, session: str, cl
     """
     config = loaded.config
     board, choice = choose_profile(config)
-    scribe = Scribe(_identity(loaded, board, choice, session), _topics(config), clock)
+    read_clock = wall_clock if clock is SYSTEM else lambda: UNKNOWN_CLOCK
+    scribe = Scribe(_identity(loaded, board, choice, session), _topics(config), clock, read_clock)
     mailroom, ledger = Mailroom(), Ledger(config.verdict.deadline_ms, config.verdict.valid_ms)
-    mailboxes = {camera.id: mailroom.add(lossless=is_lossless(camera)) for camera in config.cameras}
+    mailboxes = {camera.id: _mailbox(mailroom, camera) for camera in config.cameras}
     watches = {
         camera.id: CameraWatch(camera.id, limits)
         for camera, limits in zip(config.cameras, all_limits(loaded), strict=True)
     }
-    desk = Desk(scribe, line, records, results=config.records.results)
+    acks = Acks(mailboxes, config.ack.within_ms, session) if config.ack else None
+    streaks = Streaks(mailboxes, **row_limits(config))
+    desk = Desk(scribe, line, records, results=config.records.results, streaks=streaks, acks=acks, fire=fires(config))
+    summons = {
+        camera.id: Summons(camera.id, terms, ledger, mailboxes[camera.id], desk, clock)
+        for camera in config.cameras
+        if (terms := _terms(camera)) is not None
+    }
     pipeline = Pipeline(
-        partial(_open_engine, loaded, choice, scribe),
-        partial(_make_inspectors, config, ledger),
+        partial(_open_engine, loaded, choice, scribe, summons.values()),
+        partial(_make_inspectors, config, ledger, summons),
         mailroom,
         ledger,
         desk,
@@ -70,7 +86,7 @@ def build_road(loaded: Loaded, line: Line, records: Records, *, session: str, cl
         clock=clock,
     )
     reporter = Reporter(scribe, records)
-    return Road(choice, mailroom, mailboxes, watches, scribe, ledger, desk, reporter, pipeline)
+    return Road(choice, mailroom, mailboxes, watches, scribe, ledger, desk, reporter, pipeline, summons)
 
 
 def choose_profile(config: AgentConfig) -> tuple[probe.Board, Choice]:
@@ -105,9 +121,41 @@ def make_rules(camera: CameraConfig) -> list[MakeRule]:
     return [partial(plugins.load("rules", rule.kind).create, rule) for rule in camera.rules]
 
 
-def _make_inspectors(config: AgentConfig, ledger: Ledger, engine: Engine) -> list[Inspector]:
+def fires(config: AgentConfig) -> dict[str, Fire]:
+    """When parts are at the arm, for the cameras that say so."""
+    return {camera.id: Fire(camera.fire.after_ms, camera.fire.tolerance_ms) for camera in config.cameras if camera.fire}
+
+
+def row_limits(config: AgentConfig) -> dict[str, int]:
+    """How many of one word in a row are too many."""
+    return {"unknown_in_row": config.verdict.unknown_in_row, "reject_in_row": config.verdict.reject_in_row}
+
+
+def wall_clock() -> wire.Clock:
+    """What the kernel says about the wall clock."""
+    told = telemetry.clock()
+    return wire.Clock(synced=told.synced, max_error_ms=told.max_error_ms)
+
+
+def _mailbox(mailroom: Mailroom, camera: CameraConfig) -> Mailbox:
+    if isinstance(camera.trigger, ExternalTrigger):
+        return mailroom.add(ring=camera.trigger.ring, free_running=False)
+    return mailroom.add(lossless=is_lossless(camera))
+
+
+def _terms(camera: CameraConfig) -> Terms | None:
+    trigger = camera.trigger
+    if not isinstance(trigger, ExternalTrigger):
+        return None
+    return Terms(int(trigger.offset_ms * 1e6), int(trigger.window_ms * 1e6))
+
+
+def _make_inspectors(
+    config: AgentConfig, ledger: Ledger, summons: Mapping[str, Summons], engine: Engine
+) -> list[Inspector]:
     """One per camera, in their order."""
-    return [_inspector(camera, ledger, engine.model.labels) for camera in config.cameras]
+    labels = engine.model.labels
+    return [_inspector(camera, ledger, labels, summons.get(camera.id)) for camera in config.cameras]
 
 
 def is_lossless(camera: CameraConfig) -> bool:
@@ -115,8 +163,10 @@ def is_lossless(camera: CameraConfig) -> bool:
     return camera.kind == "replay" and getattr(camera, "fps", None) == 0
 
 
-def _inspector(camera: CameraConfig, ledger: Ledger, labels: Sequence[str]) -> Inspector:
+def _inspector(camera: CameraConfig, ledger: Ledger, labels: Sequence[str], summons: Summons | None) -> Inspector:
     rules, trigger = make_rules(camera), camera.trigger
+    if summons is not None:
+        return TriggeredInspector(camera.id, ledger, labels, rules, summons=summons)
     if isinstance(trigger, LineTrigger):
         return LineInspector(
             camera.id, ledger, labels, rules, parts=trigger.parts, line=trigger.line, direction=trigger.direction
@@ -124,7 +174,7 @@ def _inspector(camera: CameraConfig, ledger: Ledger, labels: Sequence[str]) -> I
     return FrameInspector(camera.id, ledger, labels, rules)
 
 
-def _open_engine(loaded: Loaded, choice: Choice, scribe: Scribe) -> Engine:
+def _open_engine(loaded: Loaded, choice: Choice, scribe: Scribe, summons: Iterable[Summons]) -> Engine:
     """The engine, checked against what the configuration expects of its labels."""
     import cv2
 
@@ -141,6 +191,8 @@ def _open_engine(loaded: Loaded, choice: Choice, scribe: Scribe) -> Engine:
         reason=engine.reason[:200],
     )
     scribe.introduce(told, engine.model)
+    for caller in summons:
+        caller.is_ready = True
     return engine
 
 

@@ -20,7 +20,7 @@ from edge_agent.app.agent import Connector, build, record_limits
 from edge_agent.app.check import secret_problems
 from edge_agent.app.engine import choose_decoder, make_decoder
 from edge_agent.app.health_limits import all_limits
-from edge_agent.app.road import make_rules
+from edge_agent.app.road import fires, make_rules, row_limits
 from edge_agent.app.rules import mismatches
 from edge_agent.config import ConfigProblemsError, Loaded, dotted, live_changes, load
 from edge_agent.core.datatypes import Thresholds
@@ -108,6 +108,11 @@ def _take_over(agent: Agent, connector: Connector, new: Loaded) -> None:
     agent.ledger.set_limits(verdict.deadline_ms, verdict.valid_ms)
     agent.outbox.set_limits(**record_limits(config))
     agent.desk.results = config.records.results
+    agent.desk.forms.fire = fires(config)
+    agent.desk.streaks.set_limits(**row_limits(config))
+    if agent.desk.acks and config.ack:
+        agent.desk.acks.within_ms = config.ack.within_ms
+    agent.inbound.valid_ms = verdict.valid_ms
     agent.scribe.identity = replace(
         agent.scribe.identity,
         config_sha256=new.sha256,

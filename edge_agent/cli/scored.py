@@ -1,11 +1,12 @@
-"""What `demo` and `simulate-line` share: where a run is shown, and how it ends."""
+"""What `demo` and `simulate-line` share: their options, where a run is shown, and how it ends."""
 
 import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +17,28 @@ if TYPE_CHECKING:
     from edge_agent.app.demo.trial import Finished, Viewer
 
 INTERRUPTED = 130
+
+SECONDS = "How long the line runs; {:.0f} where --parts is not given."
+_FAULT = "After a third of the run, for 5 s: dark, blurred, frozen, shaken, disconnected, burst or belt_stop."
+_KEEP = "Work in this new folder, and leave configuration, logs and truth there."
+
+Speed = Annotated[float, typer.Option(min=0.1, max=4, help="Of the belt; 1 is about 140 parts a minute.")]
+Fault = Annotated[str | None, typer.Option(metavar="NAME", help=_FAULT)]
+Keep = Annotated[Path | None, typer.Option(metavar="DIR", help=_KEEP)]
+AsJson = Annotated[bool, typer.Option("--json", help="The score sheet as one JSON document.")]
+
+
+def wish_of(
+    seconds: float | None, parts: int | None, seed: int, speed: float, fault: str | None, *, default_s: float
+) -> "Wish":
+    """What the options ask for; `default_s` where they set no end.
+
+    Raises:
+        UsageError: there is no such fault.
+    """
+    from edge_agent.app.demo.simulated import Wish
+
+    return Wish(default_s if seconds is None and parts is None else seconds, parts, seed, speed, fault)
 
 
 @contextmanager

@@ -45,11 +45,14 @@ def combine(decisions: list[Decision]) -> Decision:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One thing to be judged. Times are CLOCK_MONOTONIC; `number` counts from 1 per camera."""
+    """One thing to be judged. Times are CLOCK_MONOTONIC; `number` counts from 1 per camera.
+
+    `since_ns` is where its times count from: its frame's capture, or the trigger from outside.
+    """
 
     camera: str
     number: int
-    captured_ns: int
+    since_ns: int
     deadline_ns: int
     valid_until_ns: int
     trigger_id: str | None = None
@@ -77,13 +80,13 @@ class Ledger:
         """For the parts opened from now on."""
         self._limits_ns = (int(deadline_ms * 1e6), int(valid_ms * 1e6))
 
-    def open(self, camera: str, captured_ns: int, trigger_id: str | None = None, position: float | None = None) -> Part:
-        """A new part; its deadline and validity count from `captured_ns`. After `shut` it is born closed."""
+    def open(self, camera: str, since_ns: int, trigger_id: str | None = None, position: float | None = None) -> Part:
+        """A new part; its deadline and validity count from `since_ns`. After `shut` it is born closed."""
         deadline_ns, valid_ns = self._limits_ns
         with self._lock:
             number = self._numbers[camera] = self._numbers.get(camera, 0) + 1
             part = Part(
-                camera, number, captured_ns, captured_ns + deadline_ns, captured_ns + valid_ns, trigger_id, position
+                camera, number, since_ns, since_ns + deadline_ns, since_ns + valid_ns, trigger_id, position
             )
             if not self._shut:
                 self._open[part.id] = part

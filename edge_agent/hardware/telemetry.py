@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from edge_agent.hardware.probe import LIVE, kilobytes_as_mb, read_text
@@ -190,10 +191,15 @@ def clock() -> Clock:
     """What the kernel knows about its clock: adjtimex(2) with `modes` 0, which changes nothing. Never raises."""
     timex = _Timex()
     try:
-        state = ctypes.CDLL(None).adjtimex(ctypes.byref(timex))
+        state = _libc().adjtimex(ctypes.byref(timex))
     except (OSError, AttributeError):
         return Clock(None, None)
     return _judge(state, timex.status, timex.maxerror)
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
 
 
 def _judge(state: int, status: int, maxerror_us: int) -> Clock:

@@ -30,15 +30,21 @@ class Config(BaseModel):
     prefix: Prefix = Field("factory", description="First level or levels of every topic.")
 
 
-def create(config: Config, client_id: str, will: Message | None = None) -> Publisher:  # noqa: ARG001 - the seam's signature
+def create(
+    config: Config,  # noqa: ARG001 - the seam's signature
+    client_id: str,  # noqa: ARG001
+    will: Message | None = None,  # noqa: ARG001
+    subscriptions: Sequence[str] = (),
+) -> Publisher:
     """Writes to standard output.
 
     `client_id` and `will` mean nothing here and are ignored: there is no broker to know us, or to speak after our death.
+    Nor does anything come in: every subscription is refused.
 
     Raises:
         PublisherLostError: standard output is closed, or nobody reads it any more.
     """
-    return StdoutPublisher()
+    return StdoutPublisher(subscriptions)
 
 
 class StdoutPublisher:
@@ -50,7 +56,8 @@ class StdoutPublisher:
     verdict; so it is results and births alone that may still come after `send` has given them up.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, subscriptions: Sequence[str] = ()) -> None:
+        self.refused = dict.fromkeys(subscriptions, "standard output does not listen")
         self._lost: str | None = None
         self._receipts: queue.SimpleQueue[Receipt | None] = queue.SimpleQueue()  # None wakes a waiting poll
         try:

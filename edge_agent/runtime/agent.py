@@ -2,24 +2,26 @@
 
 import queue
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import structlog
 
 from edge_agent.core.parts import Decision, Ledger
+from edge_agent.runtime.audit import Audit
 from edge_agent.runtime.capture import Capture
 from edge_agent.runtime.desk import Desk
 from edge_agent.runtime.health import Health, Vitals
 from edge_agent.runtime.herald import Herald
+from edge_agent.runtime.inbound import Inbound
 from edge_agent.runtime.link import Link
 from edge_agent.runtime.mailbox import Mailbox, Mailroom
 from edge_agent.runtime.outbox import Outbox
 from edge_agent.runtime.pipeline import Pipeline
-from edge_agent.runtime.records_watch import RecordsWatch
 from edge_agent.runtime.reporter import Reporter
 from edge_agent.runtime.scribe import Scribe
+from edge_agent.runtime.sensing import Sensing
 from edge_agent.runtime.systemd import Notifier
 from edge_agent.runtime.timer import Timer
 
@@ -32,6 +34,13 @@ LOADING = ("pipeline", "cameras")
 LOOKING_MOST_S = 1.2
 STUCK_S = 20.0  # a camera driver may block for ten on purpose
 Wish = Literal["stop", "reload"]
+
+
+class Watch(Protocol):
+    """Tells what happened, by events. One thread asks it."""
+
+    def report(self, now_s: float, *, is_last: bool = False) -> None:
+        """An event for everything that is new. `now_s` is monotonic."""
 
 
 @dataclass(slots=True)
@@ -48,8 +57,11 @@ class Agent:
     records: Link
     outbox: Outbox
     desk: Desk
+    sensings: Mapping[str, Sensing]
+    inbound: Inbound
+    audit: Audit
     reporter: Reporter
-    records_watch: RecordsWatch
+    watches: Sequence[Watch]
     herald: Herald
     health: Health
     timer: Timer
@@ -62,13 +74,16 @@ class Agent:
     _hanging: list[str] = field(default_factory=list)
 
     def start(self) -> None:
-        """Records, connections, the engine, then the cameras. Returns when these are being opened, or on a wish to stop.
+        """Records, connections, the engine, then cameras and sensors. Returns when these are being opened, or on a wish to stop.
 
         Raises:
             FatalError: the engine could not be opened, or another agent keeps its records where this one would.
         """
         self._read_vitals()
         self.outbox.start()
+        self._report_unclean_end()
+        self.outbox.note_session(self.scribe.identity.session, lambda: dict(self.desk.last_seq))
+        self.audit.start()
         self.line.start()
         self.records.start()
         self.timer.start()
@@ -77,8 +92,8 @@ class Agent:
             return
         if self.pipeline.failed is not None:
             raise self.pipeline.failed
-        for capture in self.captures.values():
-            capture.start()
+        for device in self._devices().values():
+            device.start()
 
     def _wait_for_engine(self) -> bool:
         """False where somebody wishes to stop meanwhile. A wish to reload waits until the engine is open."""
@@ -106,8 +121,7 @@ class Agent:
                 return self.wishes.get(timeout=ROUND_S)
             except queue.Empty:
                 pass
-            self._report_cameras()
-            self.records_watch.report(time.monotonic())
+            self._report()
             self._raise_failures()
             self._notify()
             if self.line.connections != self._line_connections:
@@ -140,6 +154,7 @@ class Agent:
         lost = self.outbox.stop(1.2, wait_for_link=self.line.connected)
         self.line.stop(0.7)
         self.records.stop(0.7)
+        self.audit.stop(0.3)
         self.herald.log_undelivered()
         say = log.warning if lost else log.info
         left = self.outbox.waiting() - lost
@@ -150,16 +165,21 @@ class Agent:
         """Ends cameras and engine together; those that do not end in time are left behind."""
         until_s = time.monotonic() + LOOKING_MOST_S
         self.pipeline.ask_to_stop()
-        for capture in self.captures.values():
-            capture.ask_to_stop()
+        devices = self._devices()
+        for device in devices.values():
+            device.ask_to_stop()
         self.mailroom.close()
         if not self.pipeline.stop(until_s - time.monotonic()):
             self._hanging.append("engine")
-        for name, capture in self.captures.items():
-            if not capture.stop(max(0.0, until_s - time.monotonic())):
+        for name, device in devices.items():
+            if not device.stop(max(0.0, until_s - time.monotonic())):
                 self._hanging.append(name)
         if self._hanging:
             log.warning("stuck_at_stop", threads=self._hanging)
+
+    def _devices(self) -> dict[str, Capture | Sensing]:
+        """Those with threads of their own, by name."""
+        return {**self.captures, **{f"trigger {name}": sensing for name, sensing in self.sensings.items()}}
 
     def _close_parts(self) -> None:
         for part in self.ledger.shut():
@@ -169,18 +189,31 @@ class Agent:
 
     def _say_goodbye(self) -> None:
         self.health.stopping = True
-        self._report_cameras()
-        self.records_watch.report(time.monotonic(), is_last=True)
+        self._report(is_last=True)
         self.herald.report_unsent()
         self.herald.announce(*self.health.state())
 
-    def _report_cameras(self) -> None:
+    def _report(self, *, is_last: bool = False) -> None:
+        now_s = time.monotonic()
+        self._report_unclean_end()
         for name, capture in self.captures.items():
-            self.reporter.report_camera(capture, self.health.watches.get(name), time.monotonic())
+            self.reporter.report_camera(capture, self.health.watches.get(name), now_s)
+        for watch in self.watches:
+            watch.report(now_s, is_last=is_last)
+
+    def _report_unclean_end(self) -> None:
+        """Once the disk is there: what the last session left, if it was killed or lost its power."""
+        mark = self.outbox.take_unclean()
+        if mark is None:
+            return
+        for camera, last_seq in mark.last_seq.items():
+            text = f"the agent ended without a stop; the last verdict of camera {camera} that is known of is {last_seq}"
+            data = {"camera": camera, "session": mark.session, "last_seq": last_seq, "written_at": mark.written_at}
+            self.reporter.event("unclean_end", "alarm", text, data)
 
     def _raise_failures(self) -> None:
         failures = [self.pipeline.failed, self.timer.failed, self.outbox.failed, self.line.failed, self.records.failed]
-        for failure in (*failures, *(capture.failed for capture in self.captures.values())):
+        for failure in (*failures, *(device.failed for device in self._devices().values())):
             if failure is not None:
                 raise failure
 
@@ -205,12 +238,13 @@ class Agent:
         for name, capture in self.captures.items():
             if capture.condition != "finished" and "cameras" not in exempt:
                 ticks[f"camera {name}"] = capture.last_tick_ns
+        if "cameras" not in exempt:
+            ticks |= {f"trigger {name}": sensing.last_tick_ns for name, sensing in self.sensings.items()}
         oldest_ns = time.monotonic_ns() - int(STUCK_S * 1e9)
         return [name for name, tick_ns in ticks.items() if tick_ns < oldest_ns and name not in exempt]
 
     def _read_vitals(self) -> None:
         self.health.vitals = self.read_vitals()
-        self.scribe.wall_clock = self.health.vitals.clock
 
     def _publish_health(self) -> None:
         self._health_due_s = time.monotonic() + HEALTH_S

@@ -2,49 +2,25 @@
 
 import math
 import threading
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
 from pydantic import ValidationError
 
-from edge_agent.core.datatypes import Detections, Frame
 from edge_agent.core.parts import Decision, Part
 from edge_agent.core.ports import Message, Receipt
-from edge_agent.runtime.engine import Lap
+from edge_agent.runtime.acks import Acks
+from edge_agent.runtime.forms import NOTHING_SEEN, Fire, Forms, Sent, Sight
 from edge_agent.runtime.outbox import Kind
 from edge_agent.runtime.scribe import Scribe
+from edge_agent.runtime.streaks import Streaks
 from edge_agent.runtime.unsent import Unsent
-from edge_agent.wire import messages as wire
 
 log = structlog.get_logger()
-MAX_DETECTIONS = 100
 LATE_DECISION_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """What the pipeline saw of a part; empty where it never came to that."""
-
-    frame: Frame | None = None
-    detections: Detections | None = None
-    lap: Lap | None = None
-    frames: int = 0
-
-
-NOTHING_SEEN = Sight()
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A verdict that used `seq`; `in_time` where it was handed to a live connection while it was valid."""
-
-    part: Part
-    decision: Decision
-    seq: int
-    in_time: bool
-    latency: wire.Latency
+LAPSES = ("deadline_missed", "no_frame", "overload", "stale_frame")  # codes of `unknown` that a line should not see
 
 
 class Line(Protocol):
@@ -68,14 +44,26 @@ class Records(Protocol):
 class Desk:
     """Whoever closed a part reports it here, once. Any thread."""
 
-    def __init__(self, scribe: Scribe, link: Line, outbox: Records, *, results: str | float) -> None:
+    def __init__(
+        self,
+        scribe: Scribe,
+        link: Line,
+        outbox: Records,
+        *,
+        results: str | float,
+        streaks: Streaks,
+        acks: Acks | None = None,
+        fire: Mapping[str, Fire] | None = None,
+    ) -> None:
         self._scribe, self._link, self._outbox = scribe, link, outbox
+        self.acks, self.streaks = acks, streaks
+        self.forms = Forms(scribe, fire)
         self._clock = scribe.clock
         self.results = results
         self.unsent = Unsent()
         self.refused: set[str] = set()  # cameras whose last verdict the broker did not take
         self.unheard: set[str] = set()  # cameras whose last verdict nobody had subscribed to
-        self.last_overdue_ns: int | None = None
+        self.lapses: dict[str, int] = {}  # code of `unknown`: when it was last said, monotonic
         self.verdicts: dict[str, int] = {}
         self.last_seq = {camera.id: 0 for camera in scribe.identity.cameras}
         self._lock = threading.Lock()
@@ -88,18 +76,17 @@ class Desk:
 
     def judged(self, part: Part, decision: Decision, sight: Sight = NOTHING_SEEN) -> None:
         """Publishes the verdict, then records the result."""
-        self._record(self._send(part, decision, sight.lap), sight)
+        self._record(self._send(part, decision, sight), sight)
 
     def overdue(self, part: Part) -> None:
         """Publishes `unknown(deadline_missed)`; the result waits a while for what the engine may still say."""
-        self.last_overdue_ns = self._clock.mono_ns()
-        sent = self._send(part, Decision.unknown("deadline_missed"), None)
+        sent = self._send(part, Decision.unknown("deadline_missed"), NOTHING_SEEN)
         with self._lock:
             hasty = self._hasty.pop(part.id, None)
             if hasty is None:
                 self._overdue[part.id] = sent
         if hasty is not None:
-            self._record(sent, hasty[2], _late(hasty[1]))
+            self._record(sent, hasty[2], hasty[1])
 
     def too_late(self, part: Part, decision: Decision, sight: Sight) -> None:
         """Records what the engine made of a part whose verdict is out already."""
@@ -108,7 +95,7 @@ class Desk:
             if sent is None:
                 self._hasty[part.id] = (part, decision, sight)
         if sent is not None:
-            self._record(sent, sight, _late(decision))
+            self._record(sent, sight, decision)
 
     def settle_overdue(self, *, everything: bool = False) -> None:
         """Records the overdue parts for which nothing came any more."""
@@ -142,7 +129,7 @@ class Desk:
             self.refused.discard(sent.part.camera)
         if not receipt.accepted:
             self.refused.add(sent.part.camera)
-            self.unsent.add(sent.part.camera, "refused", sent.seq)
+            self._undelivered(sent, "refused")
         elif receipt.nobody_listens:
             self.unheard.add(sent.part.camera)
         else:
@@ -162,20 +149,21 @@ class Desk:
             tokens = [t for t, (number, _) in self._unconfirmed.items() if connection is None or number <= connection]
             given_up = [self._unconfirmed.pop(token)[1] for token in tokens]
         for sent in given_up:
-            self.unsent.add(sent.part.camera, "unconfirmed", sent.seq)
+            self._undelivered(sent, "unconfirmed")
 
     # ----
 
-    def _send(self, part: Part, decision: Decision, lap: Lap | None) -> Sent:
+    def _send(self, part: Part, decision: Decision, sight: Sight) -> Sent:
         topic = self._scribe.topics.of("verdict", part.camera)
         with self._scribe.page(topic) as head:
-            sent = Sent(part, decision, head["seq"], in_time=False, latency=self._latency(part, lap))
+            sent = self.forms.sent(part, decision, head["seq"], sight)
             self._count(decision)
+            self.streaks.add(part.camera, decision.verdict, sent.seq)
             obstacle = self._hand_over(topic, head, sent)
             self.last_seq[part.camera] = sent.seq
             if obstacle is None:
                 return replace(sent, in_time=True)
-            self.unsent.add(part.camera, obstacle, sent.seq)
+            self._undelivered(sent, obstacle)
             return sent
 
     def _hand_over(self, topic: str, head: dict[str, object], sent: Sent) -> str | None:
@@ -184,11 +172,15 @@ class Desk:
         if remaining_ns <= 0:
             return "stale"
         try:
-            payload = self._verdict(sent, head).payload()
+            payload = self.forms.verdict(head, sent).payload()
         except ValidationError:
             log.exception("verdict_not_written", part=sent.part.id)
             return "internal_error"
         token = self._await(sent)
+        if self.acks:  # before it is sent: an arm may be quick
+            self.acks.expect(
+                sent.part.camera, sent.seq, sent.part.trigger_id, sent.decision.verdict, self._clock.mono_ns()
+            )
         expiry_s = math.ceil(remaining_ns / 1e9)
         if self._link.send(Message(topic, payload, qos=1, expiry_s=expiry_s, token=token)):
             return None
@@ -202,57 +194,17 @@ class Desk:
             self._unconfirmed[self._tokens] = (self._link.connections, sent)
             return self._tokens
 
-    def _verdict(self, sent: Sent, head: dict[str, object]) -> wire.Verdict:
-        part, decision = sent.part, sent.decision
-        captured_at = self._clock.utc_of(part.captured_ns)
-        valid_for = timedelta(microseconds=(part.valid_until_ns - part.captured_ns) / 1e3)
-        facts = {
-            "camera": part.camera,
-            "trigger_id": part.trigger_id,
-            "position": part.position,
-            "part_id": part.id,
-            "verdict": decision.verdict,
-            "reasons": _reasons(decision),
-            "captured_at": captured_at,
-            "valid_until": captured_at + valid_for,
-            "sent_mono_ms": self._clock.mono_ns() / 1e6,
-            "clock": self._scribe.wall_clock,
-            "latency_ms": sent.latency,
-            "model": self._scribe.model,
-            "config_sha256": self._scribe.identity.config_sha256,
-        }
-        return wire.Verdict.model_validate({**head, **facts})
+    def _undelivered(self, sent: Sent, reason: str) -> None:
+        self.unsent.add(sent.part.camera, reason, sent.seq)
+        if self.acks:
+            self.acks.forget(sent.part.camera, sent.seq)
 
-    def _record(self, sent: Sent, sight: Sight, late: wire.Late | None = None) -> None:
+    def _record(self, sent: Sent, sight: Sight, late: Decision | None = None) -> None:
         if not self._is_recorded(sent):
             return
-        part, who = sent.part, self._scribe.identity
-        detections = sight.detections or Detections.empty()
-        topic = self._scribe.topics.of("result", part.camera)
-        facts = {
-            "camera": part.camera,
-            "verdict_seq": sent.seq,
-            "sent": sent.in_time,
-            "trigger_id": part.trigger_id,
-            "position": part.position,
-            "part_id": part.id,
-            "verdict": sent.decision.verdict,
-            "reasons": _reasons(sent.decision),
-            "late": late,
-            "captured_at": self._clock.utc_of(part.captured_ns),
-            "clock": self._scribe.wall_clock,
-            "latency_ms": self._latency(part, sight.lap) if late else sent.latency,
-            "frame": _frame_info(sight.frame),
-            "detections": self._found(detections[:MAX_DETECTIONS]),
-            "detections_total": len(detections),
-            "frames": sight.frames,
-            "model": self._scribe.model,
-            "config_sha256": who.config_sha256,
-            "profile": who.profile,
-            "agent_version": who.agent_version,
-        }
+        topic = self._scribe.topics.of("result", sent.part.camera)
         with self._scribe.page(topic) as head:
-            payload = wire.Result.model_validate({**head, **facts}).payload()
+            payload = self.forms.result(head, sent, sight, late).payload()
             self._outbox.put("result", Message(topic, payload, qos=1))
 
     def _is_recorded(self, sent: Sent) -> bool:
@@ -262,27 +214,6 @@ class Desk:
         number = sent.part.number
         return int(number * self.results) > int((number - 1) * self.results)
 
-    def _found(self, detections: Detections) -> list[wire.Found]:
-        rows = zip(detections.classes.tolist(), detections.scores.tolist(), detections.boxes.tolist(), strict=True)
-        labels = self._scribe.labels
-        return [
-            wire.Found(label=labels[class_id], class_id=class_id, score=score, box=(box[0], box[1], box[2], box[3]))
-            for class_id, score, box in rows
-        ]
-
-    def _latency(self, part: Part, lap: Lap | None) -> wire.Latency:
-        now_ns = self._clock.mono_ns()
-        total = (now_ns - part.captured_ns) / 1e6
-        if lap is None:
-            return wire.Latency.model_validate({"total": total})
-        return wire.Latency(
-            queue=(lap.started_ns - part.captured_ns) / 1e6,
-            preprocess=lap.preprocess_ms,
-            infer=lap.infer_ms,
-            decide=(now_ns - lap.inferred_ns) / 1e6,
-            total=total,
-        )
-
     def _count(self, decision: Decision) -> None:
         """By word, and unknown ones by their code too. Called by whoever holds the camera's page."""
         keys: list[str] = [decision.verdict]
@@ -290,23 +221,6 @@ class Desk:
         with self._lock:
             for key in keys:
                 self.verdicts[key] = self.verdicts.get(key, 0) + 1
-
-
-def _reasons(decision: Decision) -> tuple[wire.Reason, ...]:
-    return tuple(
-        wire.Reason.model_validate(
-            {"code": r.code, "rule": r.rule, "label": r.label and wire.cut(r.label), "score": r.score}
-        )
-        for r in decision.reasons
-    )
-
-
-def _late(decision: Decision) -> wire.Late:
-    return wire.Late(verdict=decision.verdict, reasons=_reasons(decision))
-
-
-def _frame_info(frame: Frame | None) -> wire.FrameInfo | None:
-    if frame is None:
-        return None
-    width, height = frame.size
-    return wire.FrameInfo(seq=frame.seq, width=width, height=height, source=frame.source[-200:])
+            for reason in decision.reasons:
+                if reason.code in LAPSES:
+                    self.lapses[reason.code] = self._clock.mono_ns()

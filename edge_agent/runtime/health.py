@@ -12,10 +12,12 @@ from edge_agent.core.parts import Ledger
 from edge_agent.runtime.camera_watch import CameraWatch
 from edge_agent.runtime.capture import Capture
 from edge_agent.runtime.desk import Desk
+from edge_agent.runtime.inbound import Inbound
 from edge_agent.runtime.link import Link
 from edge_agent.runtime.mailbox import Mailbox
 from edge_agent.runtime.outbox import Outbox
 from edge_agent.runtime.pipeline import Pipeline, Stages
+from edge_agent.runtime.sensing import Sensing
 from edge_agent.wire import messages as wire
 
 STALL_S = 0.5
@@ -50,16 +52,22 @@ class Health:
     ending: str = "stopping"
     stall_s: float = STALL_S  # at the least
     watches: Mapping[str, CameraWatch] = field(default_factory=dict)
+    sensings: Mapping[str, Sensing] = field(default_factory=dict)
+    triggered: Mapping[str, str] = field(default_factory=dict)  # cameras by the topics of their triggers
+    inbound: Inbound | None = None
 
     def state(self) -> tuple[wire.State, tuple[str, ...]]:
         """The state of contract's table, and why."""
         if self.stopping:
             return "offline", (self.ending,)
         lost = tuple(f"camera_lost:{name}" for name, camera in self.captures.items() if camera.condition == "lost")
+        lost += tuple(f"trigger_lost:{name}" for name in self._without_trigger())
         stalled = ("engine_stalled",) if self._is_stalled() else ()
         if self.pipeline.opened.is_set() and (lost or stalled):
             return "error", stalled + lost
-        if self.pipeline.engine is None or not all(c.condition in ("open", "finished") for c in self.captures.values()):
+        conditions = [capture.condition for capture in self.captures.values()]
+        conditions += [sensing.condition for sensing in self.sensings.values()]
+        if self.pipeline.engine is None or any(condition not in ("open", "finished") for condition in conditions):
             return "starting", ()
         reasons = self._degradations()
         if reasons:
@@ -68,14 +76,16 @@ class Health:
 
     def facts(self) -> dict[str, Any]:
         """The body of a health message."""
-        vitals = self.vitals
+        vitals, acks = self.vitals, self.desk.acks
         return {
             "uptime_s": round((time.monotonic_ns() - self.started_ns) / 1e9, 1),
             "cameras": {name: self._camera(name) for name in self.captures},
             "verdicts": dict(self.desk.verdicts),
             "unsent": dict(self.desk.unsent.totals),
             "frames_failed": self.pipeline.failures,
-            "latency_ms": latencies(list(self.pipeline.stages)),
+            "latency_ms": self._latencies(),
+            "acks": acks.counts if acks else {},
+            "inbound": self.inbound.counts if self.inbound else {},
             "records": {"waiting": self.outbox.waiting(), **self.outbox.counts},
             "links": {name: link.connections for name, link in self.links.items()},
             "temperature_c": vitals.temperature_c,
@@ -84,6 +94,10 @@ class Health:
             "rss_mb": vitals.rss_mb,
             "clock": vitals.clock,
         }
+
+    def _latencies(self) -> dict[str, wire.LatencyHealth]:
+        round_trip = self.desk.acks.round_trip() if self.desk.acks else None
+        return latencies(list(self.pipeline.stages)) | ({"ack": round_trip} if round_trip else {})
 
     def _is_stalled(self) -> bool:
         """The engine has not come back for longer than any frame should take: the deadline, or thrice its longest."""
@@ -94,15 +108,18 @@ class Health:
         return time.monotonic_ns() - self.pipeline.last_tick_ns > limit_s * 1e9
 
     def _degradations(self) -> tuple[str, ...]:
-        reasons = []
-        if _recently(self.desk.last_overdue_ns):
-            reasons.append("deadline_missed")
+        reasons = [code for code, last_ns in sorted(dict(self.desk.lapses).items()) if _recently(last_ns)]
         if _recently(self.pipeline.last_failure_ns):
             reasons.append("frames_failed")
         if self.desk.refused:
             reasons.append("verdicts_refused")
         if self.desk.nobody_listens:
             reasons.append("no_arm")
+        reasons += [f"{streak.verdict}_in_row:{name}" for name, streak in self.desk.streaks.over.items()]
+        reasons += [f"no_ack:{name}" for name in (self.desk.acks.missing_now if self.desk.acks else ())]
+        reasons += [f"connection_unstable:{name}" for name, link in self.links.items() if link.is_unstable]
+        if self.desk.forms.has_unsure_clock(self.vitals.clock):
+            reasons.append("clock_unsure")
         if self.outbox.trouble is not None:
             reasons.append("records_in_memory")
         if self.outbox.refused:
@@ -112,6 +129,12 @@ class Health:
         return tuple(
             reasons + [f"throttled:{flag}" for flag in now] + unhealthy
         )  # there may be more than `state` holds
+
+    def _without_trigger(self) -> list[str]:
+        """Cameras of which nobody would tell that a part comes."""
+        lost = [name for name, sensing in self.sensings.items() if sensing.condition == "lost"]
+        refused = [topic for link in self.links.values() for topic in link.refused]
+        return lost + [self.triggered[topic] for topic in refused if topic in self.triggered]
 
     def _camera(self, name: str) -> wire.CameraHealth:
         capture, counts = self.captures[name], self.mailboxes[name].counts

@@ -4,24 +4,31 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from edge_agent.core.ports import Message, Publisher, Receipt
+from edge_agent.core.ports import Heard, Message, Publisher, Receipt
 from edge_agent.errors import FatalError, TransientError
+from edge_agent.runtime.rarely import Rarely
 
 POLL_S = 0.25  # how often the thread ticks, and how late it may notice `stop` and `reopen`
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 15.0
+UNSTABLE = 3  # short lives in a row: one may be chance, and a broker that is started again makes two
 LASTED_S = 10.0  # a connection that lived that long was a good one: back-off starts anew after it
 
 
 @dataclass(frozen=True, slots=True)
 class Up:
-    """A fresh connection stands: what was sent on the one before and has no receipt is open."""
+    """A fresh connection stands: what was sent on the one before and has no receipt is open.
+
+    `refused`: the topics that it could not subscribe to, and why.
+    """
+
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +44,28 @@ Notice = Up | Down | Receipt
 class Link:
     """Owns the thread of one connection. All methods may be called from any thread.
 
-    `inbox` is for one owner: `Up`, the receipts of that connection, `Down`, and so on, in order.
+    `inbox` is for one owner: `Up`, the receipts of that connection, `Down`, and so on, in order. `hear` gets what comes
+    in on subscriptions, in the connection's thread: it has to be quick.
     """
 
-    def __init__(self, name: str, open_: Callable[[], Publisher], log: FilteringBoundLogger | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        open_: Callable[[], Publisher],
+        log: FilteringBoundLogger | None = None,
+        *,
+        hear: Callable[[Heard], None] | None = None,
+    ) -> None:
         self.inbox: queue.SimpleQueue[Notice] = queue.SimpleQueue()
         self.connections = 0
+        self.refused: Mapping[str, str] = {}  # topics that the last connection could not subscribe to, and why
+        self.short_lives = 0  # connections in a row that the other side let live for less than LASTED_S
+        self.unheard = 0  # messages that came in and were lost, because of an error or because nobody listens
         self.last_tick_ns = time.monotonic_ns()
         self.is_connecting = False  # a resolver may take long over that: no reason to restart
         self.failed: BaseException | None = None
-        self._open = open_
+        self._open, self._hear = open_, hear
+        self._unheard_told = Rarely()
         self._log = (log or structlog.get_logger()).bind(link=name)
         self._thread = threading.Thread(target=self._run, name=f"link-{name}", daemon=True)
         self._lock = threading.Lock()
@@ -61,6 +80,11 @@ class Link:
     def connected(self) -> bool:
         """Whether a connection stands, as far as is known."""
         return self._publisher is not None
+
+    @property
+    def is_unstable(self) -> bool:
+        """Whether the other side ends its connections soon after they stand, again and again."""
+        return self.short_lives >= UNSTABLE
 
     def start(self) -> None:
         """Starts connecting and returns at once."""
@@ -134,16 +158,20 @@ class Link:
             self._tick()
         self._up(publisher)
         opened_s = time.monotonic()
-        broken = self._serve(publisher)
+        broken = self._serve(publisher, opened_s)
         return self._down(publisher, broken, time.monotonic() - opened_s)
 
-    def _serve(self, publisher: Publisher) -> str | None:
+    def _serve(self, publisher: Publisher, opened_s: float) -> str | None:
         """Does the connection's work until it breaks, or None: until it is to be closed."""
         try:
             while not (self._stopping or self._reopening):
                 self._tick()
-                for receipt in publisher.poll(POLL_S):
-                    self.inbox.put(receipt)
+                for item in publisher.poll(POLL_S):
+                    if isinstance(item, Heard):
+                        self._pass_on(item)
+                    else:
+                        self.inbox.put(item)
+                self._note_age(time.monotonic() - opened_s)
         except TransientError as err:
             return str(err)
         except Exception as err:  # noqa: BLE001 - likewise
@@ -151,12 +179,25 @@ class Link:
             return f"internal error: {err!r}"
         return None
 
+    def _pass_on(self, heard: Heard) -> None:
+        try:
+            if self._hear is not None:
+                self._hear(heard)
+                return
+        except Exception:  # noqa: BLE001 - likewise; and the next message may be a good one
+            if (unlogged := self._unheard_told.now()) is not None:
+                self._log.exception("link_hear_failed", topic=heard.topic, unlogged=unlogged)
+        self.unheard += 1
+
     def _up(self, publisher: Publisher) -> None:
         self.connections += 1
         self._last_reason = None
+        refused = self.refused = publisher.refused
         self._log.info("link_up", connection=self.connections)
+        if refused:
+            self._log.error("link_subscription_refused", topics=dict(refused))
         self._publisher = publisher  # before the news of it, which makes its reader send
-        self.inbox.put(Up())
+        self.inbox.put(Up(refused))
 
     def _down(self, publisher: Publisher, broken: str | None, lasted_s: float) -> float:
         with self._lock:
@@ -164,12 +205,17 @@ class Link:
             cut, self._cut = self._cut, None
         publisher.close(abort=broken is not None)
         reason = cut or broken or ("stopped" if self._stopping else "reopened")
+        by_other_side = broken is not None and not cut
+        self.short_lives += by_other_side
+        self._note_age(lasted_s)
         say = self._log.info if self._stopping else self._log.warning
-        say("link_down", reason=reason, lasted_s=round(lasted_s, 1))
+        say("link_down", reason=reason, lasted_s=round(lasted_s, 1), short_lives=self.short_lives)
         self.inbox.put(Down(reason))
-        if lasted_s >= LASTED_S:
-            self._wait_s = FIRST_WAIT_S
-        return 0.0 if cut or broken is None else self._back_off()
+        return self._back_off() if by_other_side else 0.0
+
+    def _note_age(self, lived_s: float) -> None:
+        if lived_s >= LASTED_S:
+            self._wait_s, self.short_lives = FIRST_WAIT_S, 0
 
     def _failed(self, reason: str, wait_s: float) -> float:
         if reason == self._last_reason:

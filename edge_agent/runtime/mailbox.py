@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from edge_agent.core.datatypes import Frame
 
@@ -115,10 +116,13 @@ class Mailbox:
             else:
                 self._sought[token] = not_before_ns
 
-    def unbind(self, token: Token) -> None:
-        """The token needs no frame any more: none is delivered for it. One that is not bound is no error."""
+    def unbind(self, token: Token) -> Literal["sought", "pinned"] | None:
+        """The token needs no frame any more: none is delivered for it.
+
+        What it was: its frame had not come (`sought`), or waited to be taken (`pinned`); None where it was not bound.
+        """
         with self._wake:
-            self._unbind(token)
+            return self._unbind(token)
 
     def close(self) -> None:
         """Wakes a `put` that waits; from now on every frame is dropped."""
@@ -181,10 +185,13 @@ class Mailbox:
         self._bound[token] = (not_before_ns, held)
         held.holders += 1
 
-    def _unbind(self, token: Token) -> None:
-        self._sought.pop(token, None)
+    def _unbind(self, token: Token) -> Literal["sought", "pinned"] | None:
+        if self._sought.pop(token, None) is not None:
+            return "sought"
         if token in self._bound:
             self._release(self._bound.pop(token)[1])
+            return "pinned"
+        return None
 
     def _release(self, held: _Held) -> None:
         held.holders -= 1

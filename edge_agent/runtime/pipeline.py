@@ -12,8 +12,9 @@ from edge_agent.clock import SYSTEM, Clock
 from edge_agent.core.parts import Decision, Ledger, Part
 from edge_agent.errors import BadFrameError, FatalError
 from edge_agent.runtime.camera_watch import CameraWatch
-from edge_agent.runtime.desk import Desk, Sight
+from edge_agent.runtime.desk import Desk
 from edge_agent.runtime.engine import Engine, Lap
+from edge_agent.runtime.forms import Sight
 from edge_agent.runtime.mailbox import Mailroom, Taken
 from edge_agent.runtime.rarely import Rarely
 from edge_agent.runtime.trigger import Inspector
@@ -130,7 +131,9 @@ class Pipeline:
 
     def _try_step(self, engine: Engine, taken: Taken) -> bool:
         inspector = self.inspectors[taken.lane]
-        part = inspector.begin(taken.frame)
+        part = inspector.begin(taken.frame, taken.token)
+        if part is None and taken.token is not None:  # nobody waits for it any more
+            return True
         try:
             self.step(engine, inspector, part, taken)
         except BadFrameError as error:

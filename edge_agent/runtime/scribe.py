@@ -1,7 +1,7 @@
 """What every message has in common: who speaks, and the number that is next on each topic."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,7 @@ from edge_agent.wire import messages as wire
 from edge_agent.wire.topics import Topics
 
 MODEL_NAME_BYTES = 48
+UNKNOWN_CLOCK = wire.Clock(synced=None, max_error_ms=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +34,22 @@ class Identity:
 
 
 class Scribe:
-    """Numbers and dates messages. `engine`, `model` and `labels` are known once the engine is loaded."""
+    """Numbers and dates messages. `read_wall_clock` is asked for every verdict, so it must be quick. `engine`, `model` and `labels` are known once the engine is loaded."""
 
-    def __init__(self, identity: Identity, topics: Topics, clock: Clock = SYSTEM) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        topics: Topics,
+        clock: Clock = SYSTEM,
+        read_wall_clock: Callable[[], wire.Clock] = lambda: UNKNOWN_CLOCK,
+    ) -> None:
         self.identity = identity
         self.topics = topics
         self.clock = clock
+        self._read_wall_clock = read_wall_clock
         self.engine: wire.Engine | None = None
         self.model: wire.Model | None = None
         self.labels: Sequence[str] = ()
-        self.wall_clock = wire.Clock(synced=None, max_error_ms=None)
         self._lock = threading.Lock()
         self._seqs: dict[str, int] = {}
         self._topic_locks: dict[str, threading.Lock] = {}
@@ -52,6 +59,11 @@ class Scribe:
         self.engine, self.labels = engine, tuple(wire.cut(label) for label in model.labels)
         version = model.version and wire.cut(model.version, MODEL_NAME_BYTES)
         self.model = wire.Model(name=wire.cut(model.name, MODEL_NAME_BYTES), version=version, sha256=model.sha256)
+
+    @property
+    def wall_clock(self) -> wire.Clock:
+        """What the kernel says of the wall clock now: its bound on the error grows by half a millisecond a second."""
+        return self._read_wall_clock()
 
     @contextmanager
     def page(self, topic: str) -> Iterator[dict[str, Any]]:

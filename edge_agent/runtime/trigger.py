@@ -14,8 +14,11 @@ from edge_agent.core.parts import Decision, Ledger, Part, combine
 from edge_agent.core.ports import Observation, Rule
 from edge_agent.core.track import Track
 from edge_agent.core.tracker import Tracker
+from edge_agent.runtime.mailbox import Token
 
 MakeRule = Callable[[], Rule]
+GAP_S = 0.5  # without a frame a part has moved on meanwhile, and may be taken for its neighbour,
+GAP_INTERVALS = 4  # but where frames are rare that is usual
 SAME_THING_IOU = 0.45  # two labels on one object; touching parts overlap far less
 
 
@@ -34,6 +37,7 @@ class Dossier:
     def __init__(self, rules: Sequence[MakeRule]) -> None:
         self._rules = [make() for make in rules]
         self.frames = 0
+        self.has_gap = False  # between two of its frames: what was seen before may be of a neighbour
         self._unfit = 0
         self._last_is_fit = True
 
@@ -46,10 +50,12 @@ class Dossier:
             rule.update(seen)
 
     def decide(self) -> Decision:
-        """What all rules say together. Without good sight in the last frame, and in most, nothing can pass."""
+        """What all rules say together. Without good sight in the last frame, and in most, nothing can pass; nor after a gap."""
         decisions = [rule.decide() for rule in self._rules]
         if not self._last_is_fit or 2 * self._unfit >= max(1, self.frames):
             decisions.append(Decision.unknown("camera_unhealthy"))
+        if self.has_gap:
+            decisions.append(Decision.unknown("stale_frame"))
         return combine(decisions)
 
 
@@ -58,8 +64,8 @@ class Inspector(Protocol):
 
     rules: Sequence[MakeRule]
 
-    def begin(self, frame: Frame) -> Part | None:
-        """Before the engine runs: the part that stands or falls with this frame."""
+    def begin(self, frame: Frame, token: Token | None = None) -> Part | None:
+        """Before the engine runs: the part that stands or falls with this frame; `token` is who asked for it."""
         ...
 
     def finish(self, frame: Frame, part: Part | None, detections: Detections, *, is_fit: bool = True) -> list[Judged]:
@@ -74,7 +80,7 @@ class FrameInspector:
         self._camera, self._ledger, self._labels = camera, ledger, labels
         self.rules = rules
 
-    def begin(self, frame: Frame) -> Part:
+    def begin(self, frame: Frame, token: Token | None = None) -> Part | None:  # noqa: ARG002 - the port's
         """The frame is the part."""
         return self._ledger.open(self._camera, frame.captured_ns)
 
@@ -114,8 +120,10 @@ class LineInspector:
         self._line, self._direction = line, direction
         self._tracker = Tracker(heading=heading_of(direction))
         self._dossiers: dict[int, Dossier | None] = {}  # None: judged already
+        self._last_ns: int | None = None
+        self._interval_ns = 0.0
 
-    def begin(self, frame: Frame) -> None:
+    def begin(self, frame: Frame, token: Token | None = None) -> None:
         """No part is known before its crossing was seen."""
 
     def finish(
@@ -127,6 +135,7 @@ class LineInspector:
         is_fit: bool = True,
     ) -> list[Judged]:
         """Follows the parts, gathers what is found on them, and judges those that crossed with this frame."""
+        self._look_for_gap(frame.captured_ns)
         is_part = self._is_part(detections)
         parts = self._nearest_first(detections[is_part], frame)
         tracks, gone = self._tracker.update(parts, frame.captured_ns, frame.seq)
@@ -140,6 +149,17 @@ class LineInspector:
             away = self._away_from_line(np.stack([track.box for track in crossed]), frame)
             crossed = [crossed[index] for index in np.argsort(-away, kind="stable")]
         return [judged for track in crossed if (judged := self._judge(track, frame))]
+
+    def _look_for_gap(self, captured_ns: int) -> None:
+        before_ns, self._last_ns = self._last_ns, captured_ns
+        if before_ns is None:
+            return
+        gap_ns, usual_ns = captured_ns - before_ns, self._interval_ns or captured_ns - before_ns
+        if gap_ns > max(GAP_S * 1e9, GAP_INTERVALS * usual_ns):
+            for dossier in self._dossiers.values():
+                if dossier is not None:
+                    dossier.has_gap = True
+        self._interval_ns = usual_ns + (min(gap_ns, 2 * usual_ns) - usual_ns) / 8  # one stall says little of the rate
 
     def _is_part(self, detections: Detections) -> Array:
         """Which are parts. Of several part labels on the same thing the best is the part, the others are found on it.

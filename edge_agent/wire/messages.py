@@ -340,7 +340,9 @@ class Health(Envelope):
     verdicts: dict[Name, int] = Field(description="By word, and unknown ones by code.")
     frames_failed: int = Field(0, description="Frames that could not be judged because of an error.")
     unsent: dict[Name, int] = Field(description="Verdicts that were not sent, by reason.")
-    latency_ms: dict[Name, LatencyHealth] = Field(description="By stage.")
+    latency_ms: dict[Name, LatencyHealth] = Field(description="By stage; `ack`: from sending a verdict to its ack.")
+    acks: dict[Name, int] = Field(default_factory=dict, description="What arms said, where they are expected to.")
+    inbound: dict[Name, int] = Field(default_factory=dict, description="What became of messages that came in.")
     records: dict[Name, int] = Field(description="Waiting, delivered, dropped, refused.")
     links: dict[Name, int] = Field(description="Connections made, by link.")
     temperature_c: float | None

@@ -84,6 +84,20 @@ def test_the_schema_of_the_configuration_accepts_the_example():
     assert set(json.loads(edge_agent("schema").stdout)) >= {"config", "verdict", "state", "birth"}
 
 
+def test_a_schema_can_be_written_into_a_folder(tmp_path):
+    done = edge_agent("schema", "verdict", "--write", tmp_path / "new")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["verdict.json"]
+    assert (tmp_path / "new" / "verdict.json").read_text() == edge_agent("schema", "verdict").stdout
+
+
+def test_a_folder_that_cannot_be_written_is_told_in_a_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    done = edge_agent("schema", "--write", tmp_path / "file" / "folder")
+    assert done.returncode == 1
+    assert f"{tmp_path}/file/folder: cannot be written: Not a directory" in done.stderr
+
+
 def test_a_snapshot_is_the_picture_and_annotate_draws_into_it(tmp_path):
     plain = edge_agent("snapshot", "--config", EXAMPLE, "--camera", "top", tmp_path / "plain.png")
     assert plain.returncode == 0, plain.stderr

@@ -120,9 +120,9 @@ def test_an_unknown_key_is_shown_as_toml_would_quote_it(tmp_path):
         ),
         (
             'kind = "frame"',
-            'kind = "gpio"',
+            'kind = "clockwork"',
             "cameras[0].trigger.kind",
-            "there is no kind 'gpio'; there are frame, line, mqtt, gpio",
+            "there is no kind 'clockwork'; there are frame, line, mqtt, gpio",
         ),
         (
             'kind = "count"',
@@ -146,7 +146,7 @@ def test_an_unknown_kind_gets_the_list_of_those_there_are(tmp_path, old, new, ke
             "cameras[0].kind",
             "is missing; there are opencv, picamera2, replay, simulator",
         ),
-        ("[cameras.trigger]", '  kind = "frame"', "cameras[0].trigger.kind", "is missing; there are frame, line, mqtt, gpio, mqtt, gpio"),
+        ("[cameras.trigger]", '  kind = "frame"', "cameras[0].trigger.kind", "is missing; there are frame, line, mqtt, gpio"),
         (
             "[[cameras.rules]]",
             '  kind = "defect"',

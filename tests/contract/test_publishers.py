@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from edge_agent.core.ports import Message, Publisher, Receipt
+from edge_agent.core.ports import Heard, Message, Publisher, Receipt
 from edge_agent.errors import PublisherLostError
 from edge_agent.publishers import mqtt, stdout
 from tests.brokers import Listener, running_broker
@@ -15,10 +15,14 @@ from tests.brokers import Listener, running_broker
 
 @dataclass
 class Rig:
-    """A kind with its other side: `arrived(n)` waits for `n` messages and gives their topics and payloads."""
+    """A kind with its other side: `arrived(n)` waits for `n` messages and gives their topics and payloads.
 
-    open: Callable[[], Publisher]
+    `say` publishes to topics from there, where that is possible.
+    """
+
+    open: Callable[..., Publisher]  # with the topics to subscribe to
     arrived: Callable[[int], list[tuple[str, object]]]
+    say: Callable[..., None] = lambda *_topics: None
 
 
 def stdout_rig(capfd: pytest.CaptureFixture[str]) -> Iterator[Rig]:
@@ -26,15 +30,16 @@ def stdout_rig(capfd: pytest.CaptureFixture[str]) -> Iterator[Rig]:
         lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
         return [(line["topic"], line["payload"]) for line in lines]
 
-    yield Rig(lambda: stdout.create(stdout.Config(), "contract"), arrived)
+    yield Rig(lambda *topics: stdout.create(stdout.Config(), "contract", None, topics), arrived)
 
 
 def mqtt_rig(tmp_path) -> Iterator[Rig]:
     with running_broker(tmp_path, "max_queued_messages 0") as broker, Listener(broker.port) as listener:
         config = mqtt.Config(host=broker.host, port=broker.port)
         yield Rig(
-            lambda: mqtt.create(config, "contract"),
+            lambda *topics: mqtt.create(config, "contract", None, topics),
             lambda count: [(h.topic, h.json) for h in listener.wait_for_count(lambda _: True, count, timeout=30)],
+            lambda *topics: [listener.publish(topic) for topic in topics],
         )
 
 
@@ -43,13 +48,18 @@ def rig(request, tmp_path) -> Iterator[Rig]:
     yield from mqtt_rig(tmp_path) if request.param == "mqtt" else stdout_rig(request.getfixturevalue("capfd"))
 
 
-def poll_until_receipts(publisher: Publisher, count: int) -> list[Receipt]:
-    receipts: list[Receipt] = []
+def poll_for(publisher: Publisher, count: int, kind: type) -> list:
+    """So many of that kind, or fewer where they do not come."""
+    came = []
     for _ in range(100):
-        receipts += publisher.poll(0.2)
-        if len(receipts) >= count:
+        came += [item for item in publisher.poll(0.2) if isinstance(item, kind)]
+        if len(came) >= count:
             break
-    return receipts
+    return came
+
+
+def poll_until_receipts(publisher: Publisher, count: int) -> list[Receipt]:
+    return poll_for(publisher, count, Receipt)
 
 
 @pytest.mark.parametrize("qos", [0, 1])
@@ -71,6 +81,22 @@ def test_a_message_without_a_token_gets_no_receipt(rig):
     receipts = poll_until_receipts(publisher, 1)
     publisher.close()
     assert [receipt.token for receipt in receipts] == [1]
+
+
+def test_a_subscription_is_either_refused_or_heard(rig):
+    publisher = rig.open("in/a", "in/b")
+    heard = []
+    if not publisher.refused:
+        rig.say("in/a", "in/b")
+        heard = poll_for(publisher, 2, Heard)
+    publisher.close()
+    assert set(publisher.refused) | {item.topic for item in heard} == {"in/a", "in/b"}
+
+
+def test_without_subscriptions_nothing_is_refused(rig):
+    publisher = rig.open()
+    assert not publisher.refused
+    publisher.close()
 
 
 def test_a_poll_without_news_returns_nothing(rig):

@@ -142,7 +142,7 @@ def test_racing_threads_close_each_part_exactly_once(seed):
         open_them,
         close_one,
         close_one,
-        lambda: closed.extend(parts.expire(opened[-1].captured_ns if opened else 0)),
+        lambda: closed.extend(parts.expire(opened[-1].since_ns if opened else 0)),
         lambda: closed.extend(parts.close_all()),
         lambda: check_balance(parts),
     ]

@@ -29,7 +29,9 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_and_folders_that_are_named_exist(page):
-    seams = "app|cli|config|runtime|cameras|backends|decoders|rules|publishers|actuator|hardware|models|wire|core"
+    seams = (
+        "app|cli|config|runtime|cameras|sensors|backends|decoders|rules|publishers|actuator|hardware|models|wire|core"
+    )
     named = re.findall(rf"`((?:edge_agent/)?(?:{seams})/\w+\.py)`", page.read_text())
     named += re.findall(r"`((?:docs|examples|scripts|tests|hardware_profiles)/[\w/.-]+)`", page.read_text())
     not_there_yet = {"edge_agent/backends/tensorrt.py"}
@@ -50,7 +52,7 @@ def test_threads_of_the_code_overview_are_those_of_the_code():
     text = (REPO / "docs" / "code-overview.md").read_text()
     table = text[text.index("| thread |") : text.index("The engine and ONNX")]
     named = re.findall(r"Thread\([^)]*name=f?\"([a-z]+)", SOURCE)
-    assert set(named) == set(re.findall(r"`(capture|pipeline|timer|link|outbox|mqtt|lines)", table))
+    assert set(named) == set(re.findall(r"`(capture|sensing|pipeline|timer|link|outbox|mqtt|lines)", table))
 
 
 def test_log_events_of_the_operations_page_are_those_of_the_code():

@@ -4,7 +4,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +13,19 @@ from edge_agent.app.engine import EngineRequest, open_engine
 from edge_agent.backends import recorded
 from edge_agent.core.datatypes import ModelSpec, TensorSpec
 from edge_agent.core.parts import Ledger
-from edge_agent.core.ports import Message, Publisher, Receipt
+from edge_agent.core.ports import Heard, Message, Publisher, Receipt
 from edge_agent.decoders import yolo
 from edge_agent.errors import PublisherLostError
+from edge_agent.runtime.acks import Acks
 from edge_agent.runtime.desk import Desk
 from edge_agent.runtime.engine import Engine
+from edge_agent.runtime.forms import Fire
 from edge_agent.runtime.herald import Herald
 from edge_agent.runtime.link import Link
 from edge_agent.runtime.outbox import Outbox
 from edge_agent.runtime.reporter import Reporter
-from edge_agent.runtime.scribe import Identity, Scribe
+from edge_agent.runtime.scribe import UNKNOWN_CLOCK, Identity, Scribe
+from edge_agent.runtime.streaks import Streaks
 from edge_agent.wire import messages as wire
 from edge_agent.wire.topics import Topics
 
@@ -54,8 +57,9 @@ class Wire:
         self.may_return = threading.Event()
         self.may_return.set()
         self.aborted = False
+        self.refused: dict[str, str] = {}
         self._broken: str | None = None
-        self._receipts: queue.SimpleQueue[Receipt | None] = queue.SimpleQueue()
+        self._news: queue.SimpleQueue[Receipt | Heard | None] = queue.SimpleQueue()
 
     def send(self, message: Message) -> None:
         if self._broken:
@@ -65,14 +69,14 @@ class Wire:
         if message.token is not None and self.code is not None:
             self.confirm(message.token, self.code)
 
-    def poll(self, timeout_s: float) -> Sequence[Receipt]:
+    def poll(self, timeout_s: float) -> Sequence[Receipt | Heard]:
         if self._broken:
             raise PublisherLostError(self._broken)
         try:
-            receipt = self._receipts.get(timeout=min(timeout_s, 0.02))  # so that tests end soon
+            item = self._news.get(timeout=min(timeout_s, 0.02))  # so that tests end soon
         except queue.Empty:
             return []
-        return [receipt] if receipt else []
+        return [item] if item else []
 
     def close(self, *, abort: bool = False) -> None:
         self.aborted |= abort
@@ -80,12 +84,16 @@ class Wire:
 
     def confirm(self, token: int, code: int = 0) -> None:
         """Lets the receipt come now."""
-        self._receipts.put(Receipt(token, code))
+        self._news.put(Receipt(token, code))
+
+    def say(self, topic: str, payload: bytes, *, retained: bool = False, expiry_s: int | None = 10) -> None:
+        """Lets a message come in now."""
+        self._news.put(Heard(topic, payload, retained, expiry_s, time.monotonic_ns()))
 
     def cut(self, reason: str = "cut") -> None:
         """The connection breaks."""
         self._broken = self._broken or reason
-        self._receipts.put(None)
+        self._news.put(None)
 
     def on(self, topic_end: str) -> list[dict]:
         """What was sent on topics with that end, parsed."""
@@ -139,8 +147,11 @@ class Station:
         valid_ms: float = 60_000,
         results: str | float = "all",
         will: bool = False,
+        acks: Acks | None = None,
+        fire: Mapping[str, Fire] | None = None,
+        wall_clock: wire.Clock = UNKNOWN_CLOCK,
     ) -> None:
-        self.scribe = Scribe(make_identity(*cameras), TOPICS)
+        self.scribe = Scribe(make_identity(*cameras), TOPICS, read_wall_clock=lambda: wall_clock)
         engine = wire.Engine(backend="recorded", runtime="a recording", decoder="yolo", reason="a test")
         self.scribe.introduce(engine, make_model())
         self.ledger = Ledger(deadline_ms, valid_ms)
@@ -148,7 +159,10 @@ class Station:
         self.records_wire = Wire()
         self.records = Link("records", open_records or one_after_the_other(self.records_wire))
         self.outbox = Outbox(self.records, **OUTBOX)
-        self.desk = Desk(self.scribe, self.line, self.outbox, results=results)
+        self.streaks = Streaks(cameras, unknown_in_row=0, reject_in_row=0)
+        self.desk = Desk(
+            self.scribe, self.line, self.outbox, results=results, streaks=self.streaks, acks=acks, fire=fire
+        )
         self.reporter = Reporter(self.scribe, self.outbox)
         self.herald = Herald(self.scribe, self.desk, self.line, self.reporter)
 

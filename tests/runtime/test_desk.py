@@ -6,7 +6,7 @@ import pytest
 
 from edge_agent.core.datatypes import Detections, ModelSpec
 from edge_agent.core.parts import Decision, Reason
-from edge_agent.runtime.desk import MAX_DETECTIONS, Sight
+from edge_agent.runtime.forms import MAX_DETECTIONS, Sight
 from edge_agent.runtime.engine import Lap
 from edge_agent.wire import messages as wire
 from tests.builders import MS, make_box, make_detections, make_frame
@@ -41,7 +41,7 @@ def station(line):
 
 def test_a_part_gets_its_verdict_at_once_and_its_result_later(station, line):
     part = station.open_part()
-    station.desk.judged(part, CRACKED, seen(part.captured_ns))
+    station.desk.judged(part, CRACKED, seen(part.since_ns))
     (message,) = line.sent
     verdict = wire.Verdict.model_validate_json(message.payload)
     assert (message.topic, message.qos, message.retain) == (
@@ -67,7 +67,7 @@ def test_a_verdict_expires_with_its_validity(line):
 
 def test_the_stages_of_a_verdict_are_those_of_its_frame(station, line):
     part = station.open_part(ago_ms=40)
-    station.desk.judged(part, GOOD, seen(part.captured_ns))
+    station.desk.judged(part, GOOD, seen(part.since_ns))
     latency = line.on("verdict/top")[0]["latency_ms"]
     assert [latency[stage] for stage in ("queue", "preprocess", "infer")] == [1.0, 2.0, 30.0]
     assert latency["total"] == pytest.approx(33 + latency["decide"], abs=0.01)
@@ -129,7 +129,7 @@ def test_a_verdict_that_is_no_longer_valid_is_not_sent(line):
 def test_an_overdue_part_is_unknown_and_what_the_engine_says_later_is_only_in_the_result(station, line):
     part = station.open_part()
     station.desk.overdue(part)
-    station.desk.too_late(part, CRACKED, seen(part.captured_ns))
+    station.desk.too_late(part, CRACKED, seen(part.since_ns))
     (verdict,) = line.on("verdict/top")
     assert (verdict["verdict"], verdict["reasons"]) == ("unknown", [{"code": "deadline_missed"}])
     (result,) = station.results()
@@ -144,7 +144,7 @@ def test_an_engine_that_answers_while_the_verdict_is_being_sent_is_recorded_too(
     timer = threading.Thread(target=station.desk.overdue, args=(part,))
     timer.start()
     wait_for(lambda: line.sent)
-    station.desk.too_late(part, CRACKED, seen(part.captured_ns))
+    station.desk.too_late(part, CRACKED, seen(part.since_ns))
     line.may_return.set()
     timer.join(10)
     station.desk.settle_overdue(everything=True)

@@ -4,15 +4,18 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from structlog.testing import capture_logs
 
+from edge_agent.core import ports
 from edge_agent.core.ports import Message, Publisher, Receipt
-from edge_agent.publishers import mqtt
+from edge_agent.publishers import mqtt, stdout
+from edge_agent.runtime import link as link_module
 from edge_agent.runtime.link import Down, Link, Up
 from tests.brokers import Broker, Heard, Listener, running_broker
+from tests.runtime.stations import Wire, one_after_the_other
 
 
 @pytest.fixture
@@ -26,8 +29,8 @@ def start():
     """Starts links that are stopped at the end of the test."""
     links: list[Link] = []
 
-    def start(open_: Callable[[], Publisher]) -> Link:
-        links.append(Link("line", open_))
+    def start(open_: Callable[[], Publisher], hear: Callable[[ports.Heard], None] | None = None) -> Link:
+        links.append(Link("line", open_, hear=hear))
         links[-1].start()
         return links[-1]
 
@@ -36,9 +39,11 @@ def start():
         link.stop(10)
 
 
-def to(broker: Broker, will: Message | None = None, **settings) -> Callable[[], Publisher]:
+def to(
+    broker: Broker, will: Message | None = None, subscriptions: Sequence[str] = (), **settings
+) -> Callable[[], Publisher]:
     config = mqtt.Config(host=broker.host, port=broker.port, **settings)
-    return lambda: mqtt.create(config, "ea-test-line", will)
+    return lambda: mqtt.create(config, "ea-test-line", will, subscriptions)
 
 
 def next_notice(link: Link) -> Up | Down | Receipt:
@@ -238,3 +243,91 @@ def test_a_start_never_waits_for_the_connection():
     assert not link.send(Message("a", b"{}"))
     release.set()
     link.stop(10)
+
+
+# --- what comes in ----------------------------------------------------------------------------------------------------
+
+
+def test_what_comes_in_is_heard_in_order_and_does_not_go_to_the_inbox(broker, start):
+    heard: list[ports.Heard] = []
+    link = start(to(broker, subscriptions=["trigger"]), heard.append)
+    assert next_notice(link) == Up()
+    with Listener(broker.port) as listener:
+        for number in range(20):
+            listener.publish("trigger", b"%d" % number)
+    wait_until(lambda: len(heard) == 20)
+    assert [int(item.payload) for item in heard] == list(range(20))
+    assert link.inbox.empty()
+    assert link.unheard == 0
+
+
+def test_an_error_in_who_hears_is_logged_and_counted_and_the_next_message_is_heard(start):
+    heard: list[bytes] = []
+
+    def hear(item: ports.Heard) -> None:
+        heard.append(item.payload)
+        if item.payload == b"bad":
+            raise ZeroDivisionError("oops")
+
+    wire = Wire()
+    with capture_logs() as logs:
+        link = start(one_after_the_other(wire), hear)
+        for payload in (b"bad", b"bad", b"good"):
+            wire.say("trigger", payload)
+        wait_until(lambda: len(heard) == 3)
+    assert link.connected
+    assert link.unheard == 2
+    assert [entry["topic"] for entry in logs if entry["event"] == "link_hear_failed"] == ["trigger"]
+
+
+def test_what_comes_in_and_nobody_listens_to_is_counted(start):
+    wire = Wire()
+    link = start(one_after_the_other(wire))
+    wire.say("trigger", b"{}")
+    wait_until(lambda: link.unheard == 1)
+
+
+def test_a_refused_subscription_is_told_and_the_connection_stands(start, capfd):
+    with capture_logs() as logs:
+        link = start(lambda: stdout.create(stdout.Config(), "x", None, ["trigger/top"]))
+        refused = {"trigger/top": "standard output does not listen"}
+        assert next_notice(link) == Up(refused)
+    wait_until(lambda: link.connected)
+    assert [entry["topics"] for entry in logs if entry["event"] == "link_subscription_refused"] == [refused]
+
+
+# --- short lives ------------------------------------------------------------------------------------------------------
+
+
+def test_connections_that_the_other_side_ends_soon_are_counted_and_not_those_that_we_end(start):
+    wires = Wire(), Wire(), Wire(), Wire()
+    link = start(one_after_the_other(*wires))
+    for number, wire in enumerate(wires[:2]):
+        wait_until(lambda number=number: link.connections == number + 1)
+        wire.cut("taken over")
+        wait_until(lambda number=number: link.short_lives == number + 1)
+    wait_until(lambda: link.connections == 3)
+    link.abort("because")
+    wait_until(lambda: link.connections == 4)
+    assert link.short_lives == 2
+
+
+def test_a_connection_that_lasts_ends_the_count_of_short_lives(start, monkeypatch):
+    monkeypatch.setattr(link_module, "LASTED_S", 0.3)
+    wires = Wire(), Wire()
+    link = start(one_after_the_other(*wires))
+    wait_until(lambda: link.connections == 1)
+    wires[0].cut()
+    wait_until(lambda: link.short_lives == 1)
+    wait_until(lambda: link.short_lives == 0)
+    assert link.connected
+    assert link.connections == 2
+
+
+def test_two_that_use_one_client_id_do_not_fight_at_full_speed(broker, start):
+    with capture_logs() as logs:
+        links = [start(to(broker)), start(to(broker))]
+        wait_until(lambda: sum(link.connections for link in links) >= 4)
+    assert max(link._wait_s for link in links) >= 1.0
+    short_lives = [entry["short_lives"] for entry in logs if entry["event"] == "link_down"]
+    assert max(short_lives) >= 1

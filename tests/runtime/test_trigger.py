@@ -32,11 +32,12 @@ class Belt:
     def __init__(self, *rules, direction="right", line=((0.5, 0.0), (0.5, 1.0)), parts=("bottle",)):
         self.ledger = Ledger(100, 500)
         self.inspector = LineInspector("top", self.ledger, LABELS, rules, parts=parts, line=line, direction=direction)
-        self.number = 0
+        self.number = self.stalled_ns = 0
 
-    def show(self, *found, is_fit=True):
-        """One frame with `(class_id, score, box)` each; the parts judged with it."""
-        frame = make_frame(self.number, self.number * FRAME_NS)
+    def show(self, *found, is_fit=True, after_s=0.0):
+        """One frame with `(class_id, score, box)` each, so long after its time; the parts judged with it."""
+        self.stalled_ns += int(after_s * 1e9)
+        frame = make_frame(self.number, self.number * FRAME_NS + self.stalled_ns)
         self.number += 1
         assert self.inspector.begin(frame) is None
         return self.inspector.finish(frame, None, make_detections(*found), is_fit=is_fit)
@@ -153,7 +154,7 @@ def test_a_part_may_also_fall_through_a_level_line(direction, verdicts):
 def test_the_part_is_opened_with_the_time_of_the_frame_in_which_it_crossed():
     belt = Belt()
     (judged,) = belt.move(*RIGHT)
-    assert judged.part.captured_ns == 4 * FRAME_NS
+    assert judged.part.since_ns == 4 * FRAME_NS
     assert judged.frames == 5
 
 
@@ -395,3 +396,38 @@ def test_where_the_belt_is_full_each_part_has_its_verdict_all_the_same(rows):
         left = max(left, len(found))
     assert left == rows * columns
     assert ledger.opened == rows * columns
+
+
+@pytest.mark.parametrize(("stall_s", "verdict"), [(0.3, "pass"), (0.7, "unknown")])
+def test_a_part_that_nobody_saw_for_a_while_does_not_pass(stall_s, verdict):
+    belt = Belt(rejects_cracks)
+    belt.move(40, 50, 60, 70)
+    belt.show(bottle(80), after_s=stall_s)
+    (judged,) = belt.move(90, 100, 110)
+    assert judged.decision.verdict == verdict
+    assert [reason.code for reason in judged.decision.reasons] == ["stale_frame"] * (verdict == "unknown")
+
+
+def test_a_part_that_comes_after_the_stall_passes():
+    belt = Belt(rejects_cracks)
+    belt.show()
+    belt.show(after_s=2)
+    (judged,) = belt.move(40, 50, 60, 70, 80, 90, 100, 110)
+    assert judged.decision.verdict == "pass"
+
+
+def test_where_frames_are_always_rare_no_gap_is_seen():
+    belt = Belt(rejects_cracks)
+    for x in (40, 50, 60, 70, 80, 90):
+        assert belt.show(bottle(x), after_s=0.8) == []
+    judged = belt.show(bottle(100), after_s=0.8) + belt.show(bottle(110), after_s=0.8)
+    assert [j.decision.verdict for j in judged] == ["pass"]
+
+
+def test_a_defect_that_was_seen_before_the_stall_still_rejects():
+    belt = Belt(rejects_cracks)
+    belt.move(40, 50, 60)
+    belt.show(bottle(70), (CRACK, 0.9, make_box(70, 50, 5, 5)))
+    belt.show(bottle(80), after_s=0.7)
+    (judged,) = belt.move(90, 100, 110)
+    assert judged.decision.verdict == "reject"

@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,16 +52,17 @@ loop = {str(loop).lower()}
 
 
 class AgentProcess:
-    """`edge-agent run` on a configuration file; its log is kept."""
+    """`edge-agent run` on a configuration file, behind the words of a command that runs it; its log is kept."""
 
-    def __init__(self, folder: Path, config: str) -> None:
+    def __init__(
+        self, folder: Path, config: str, words: Sequence[str] = (), env: Mapping[str, str] | None = None
+    ) -> None:
         self.config = folder / "agent.toml"
         self.config.write_text(config)
         self._log_path = folder / "agent.log"
         with self._log_path.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "edge_agent", "run", "--config", str(self.config)], stderr=log, cwd=REPO
-            )
+            command = [*words, sys.executable, "-m", "edge_agent", "run", "--config", str(self.config)]
+            self.process = subprocess.Popen(command, stderr=log, cwd=REPO, env=env)
 
     def log(self) -> str:
         """What it has logged so far."""
@@ -77,9 +78,11 @@ class AgentProcess:
 
 
 @contextmanager
-def running_agent(folder: Path, config: str) -> Iterator[AgentProcess]:
+def running_agent(
+    folder: Path, config: str, words: Sequence[str] = (), *, env: Mapping[str, str] | None = None
+) -> Iterator[AgentProcess]:
     """An agent that is started, and gone afterwards whatever happened to it."""
-    agent = AgentProcess(folder, config)
+    agent = AgentProcess(folder, config, words, env)
     try:
         yield agent
     except BaseException:

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import random
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -20,6 +19,7 @@ from edge_agent.core.datatypes import TensorSpec
 from tests.brokers import Listener, free_port, running_broker
 from tests.fixtures import REPO
 from tests.system.agents import ROOT, config_text, replay, running_agent
+from tests.system.disks import small_disk
 
 pytestmark = pytest.mark.system
 METADATA = {"task": "detect", "stride": 32, "names": {"0": "part"}, "end2end": True}
@@ -168,18 +168,6 @@ def test_kill_9_at_random_moments_costs_no_more_than_what_was_put_in_the_last_mo
     assert max(lost) <= 50  # a tenth of a second, for a machine that is busy
 
 
-def tmpfs_runner(folder):
-    """Words that run a command with a disk of 3 MB at `folder`; skips where the kernel does not let us."""
-    unshare = shutil.which("unshare")
-    script = f'mount -t tmpfs -o size=3m tmpfs "{folder}" && exec "$@"'
-    words = [unshare or "unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]
-    try:
-        subprocess.run([*words, "true"], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("this kernel lets nobody mount a file system of their own")
-    return words
-
-
 FULL_DISK = """
 import json, os, sys, time
 from pathlib import Path
@@ -221,7 +209,7 @@ print(json.dumps({"told": told, "lost": lost, "rows": number}))
 def test_a_full_disk_costs_nothing_while_memory_lasts(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    words = [*tmpfs_runner(disk), sys.executable, "-c", FULL_DISK, str(disk)]
+    words = [*small_disk(disk), sys.executable, "-c", FULL_DISK, str(disk)]
     done = subprocess.run(words, capture_output=True, text=True, cwd=REPO, timeout=40, check=False)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])

@@ -6,19 +6,17 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 from edge_agent.wire.messages import Ack
 from tests.brokers import needs, running_broker
+from tests.chips import FAKE_GPIOD
 from tests.fixtures import REPO
 from tests.system.agents import running_agent
 from tests.system.arms import EXAMPLE, ROOT, Agent, config, ready, running_arm
 
 pytestmark = pytest.mark.system
-
-FAKE_GPIOD = Path(__file__).parent.parent / "actuator" / "fake_gpiod"
 
 
 def acks(listener):
@@ -249,7 +247,7 @@ def test_it_says_who_it_is_to_a_broker_that_asks(tmp_path):
         ),
         (
             EXAMPLE.replace('kind = "simulated"', 'kind = "gpio"\nreject_line = 1\nstop_line = 2\nchip = "/no"'),
-            "output: ",
+            "gpiod",
         ),
     ],
     ids=["key", "password", "gpio"],

@@ -5,6 +5,7 @@ a paho client is used for one connection and thrown away, so that it never has a
 """
 
 import hashlib
+from collections.abc import Sequence
 
 from edge_agent.broker import Config, Tls, read_password, tls_context, tls_files
 from edge_agent.core.ports import Message, Publisher
@@ -39,10 +40,11 @@ def fingerprint(config: Config) -> str:
     return digest.hexdigest()
 
 
-def create(config: Config, client_id: str, will: Message | None = None) -> Publisher:
+def create(config: Config, client_id: str, will: Message | None = None, subscriptions: Sequence[str] = ()) -> Publisher:
     """A new connection, with the broker's consent. Secrets and certificates are read anew.
 
-    The broker publishes `will` when the connection ends other than by a clean `close`.
+    The broker publishes `will` when the connection ends other than by a clean `close`. Of `subscriptions` the broker
+    sends what is published from now on; those that it refuses stand in `refused`.
 
     Raises:
         ConfigError: the password or a TLS file cannot be used.
@@ -51,7 +53,7 @@ def create(config: Config, client_id: str, will: Message | None = None) -> Publi
     password, context = read_password(config), tls_context(config)
     publisher = MqttPublisher(dial(config, context), config, client_id)
     try:
-        publisher.connect(password, will)
+        publisher.connect(password, will, subscriptions)
     except BaseException:
         publisher.close(abort=True)
         raise

@@ -2,25 +2,36 @@
 
 import select
 import socket
-import threading
 import time
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from edge_agent.broker import Config
-from edge_agent.core.ports import Message, Receipt
+from edge_agent.core.ports import Heard, Message, Receipt
 from edge_agent.errors import PublisherLostError
+from edge_agent.publishers.mqtt.client import (
+    TAKEN_OVER,
+    in_words,
+    message_properties,
+    new_client,
+    ping,
+    session_properties,
+    subscribe_options,
+)
+from edge_agent.publishers.mqtt.turns import Turns
 from edge_agent.publishers.mqtt.wire import Wire, ready
 
 if TYPE_CHECKING:  # paho is loaded when the first connection is made
-    from paho.mqtt.client import Client
+    from paho.mqtt.client import MQTTMessage
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
 
-CONNACK_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 5.0  # for CONNACK and SUBACK together
 GOODBYE_S = 1.0  # what a clean close may take until the broker has read everything
 RECEIVE_MAXIMUM = 65535  # MQTT 5, 3.2.2.3.3: what holds when the broker names none
+PING_S = 0.5  # the broker is asked for a sign of life so often
+ANSWER_S = 2.0  # and is gone when nothing at all came for so long after it was asked: slow ones pause for a second
+BATCH = 32  # packets read at a time: `send` waits meanwhile
 GONE = select.POLLIN | select.POLLHUP | select.POLLERR
 
 
@@ -33,24 +44,28 @@ class MqttPublisher:
     def __init__(self, wire: Wire, config: Config, client_id: str) -> None:
         self._wire, self._config = wire, config
         self._name = f"{config.host}:{config.port}"
-        self._client = _paho_client(wire, client_id)
-        self._lock = threading.Lock()  # guards the client and all below; never held while waiting
+        self._id, self._client = client_id, new_client(wire, client_id)
+        self.refused: dict[str, str] = {}
+        self._lock = Turns()  # guards the client and all below; never held while waiting
         self._lost: str | None = None
         self._closed = self._clean = self._polling = False
         self._window = RECEIVE_MAXIMUM
         self._in_flight: dict[int, int | None] = {}  # message id -> token, QoS 1
         self._writing: dict[int, int] = {}  # message id -> token, QoS 0
-        self._receipts: list[Receipt] = []
+        self._news: list[Receipt | Heard] = []
+        self._ping_due_s = 0.0
+        self._asked_ns: int | None = None  # when the oldest ping went out that nothing came after
         self._wake_r, self._wake_w = socket.socketpair()
         self._wake_r.setblocking(False)
         self._wake_w.setblocking(False)
         # what paho's callbacks say: they only append, and paho raises what goes wrong in them
         self._connacks: list[tuple[ReasonCode, Properties | None]] = []
         self._goodbyes: list[tuple[bool, ReasonCode]] = []
-        self._done: list[tuple[int, int]] = []
+        self._subacks: list[list[ReasonCode]] = []
+        self._came: list[tuple[int, int] | Heard] = []  # message id and code of what was confirmed or written
 
-    def connect(self, password: str | None, will: Message | None) -> None:
-        """Introduces us to the broker and waits for its answer. Once, by `create`."""
+    def connect(self, password: str | None, will: Message | None, subscriptions: Sequence[str]) -> None:
+        """Introduces us to the broker, subscribes, and waits for its answers. Once, by `create`."""
         from paho.mqtt.packettypes import PacketTypes
 
         client, config = self._client, self._config
@@ -58,15 +73,20 @@ class MqttPublisher:
         client.on_disconnect = lambda _c, _u, flags, reason, _p: self._goodbyes.append(
             (flags.is_disconnect_packet_from_server, reason)
         )
-        client.on_publish = lambda _c, _u, mid, reason, _p: self._done.append((mid, reason.value))
+        client.on_publish = lambda _c, _u, mid, reason, _p: self._came.append((mid, reason.value))
+        client.on_subscribe = lambda _c, _u, _mid, reasons, _p: self._subacks.append(reasons)
+        client.on_message = lambda _c, _u, message: self._came.append(_heard(message, self._wire.read_ns))
         client.username_pw_set(config.username, password)
         if will is not None:
-            properties = _properties(PacketTypes.WILLMESSAGE, will.expiry_s)
+            properties = message_properties(PacketTypes.WILLMESSAGE, will.expiry_s)
             client.will_set(will.topic, will.payload, will.qos, will.retain, properties)
-        session = _session_properties()
+        session = session_properties()
+        until_s = time.monotonic() + CONNECT_TIMEOUT_S
         with self._lock:
             client.connect(config.host, config.port, config.keepalive_s, clean_start=True, properties=session)
-        self._await_connack()
+        self._await_connack(until_s)
+        if subscriptions:
+            self._subscribe(subscriptions, until_s)
 
     def send(self, message: Message) -> None:
         """Writes the message to the connection now.
@@ -77,7 +97,7 @@ class MqttPublisher:
         """
         from paho.mqtt.packettypes import PacketTypes
 
-        properties = _properties(PacketTypes.PUBLISH, message.expiry_s)
+        properties = message_properties(PacketTypes.PUBLISH, message.expiry_s)
         with self._lock:
             if self._lost is not None:
                 raise PublisherLostError(self._lost)
@@ -97,36 +117,38 @@ class MqttPublisher:
             elif message.token is not None:
                 self._writing[info.mid] = message.token
             self._collect()
-            if self._receipts or self._client.want_write():
+            if self._news or self._client.want_write():
                 self._wake()  # poll must return them, or write the rest
 
-    def poll(self, timeout_s: float) -> Sequence[Receipt]:
-        """Reads, writes what a full socket left over, keeps the connection alive; returns the receipts that came.
+    def poll(self, timeout_s: float) -> Sequence[Receipt | Heard]:
+        """Reads, writes what a full socket left over, asks for signs of life; returns what came, in its order.
 
         Raises:
             PublisherLostError: the connection broke, with the reason in words; or it was closed.
         """
         with self._lock:
-            if self._lost is not None or self._receipts:
+            more = self._wire.has_more()  # than one call takes: nothing is read until that is done
+            if self._lost is not None or self._news or more:
                 timeout_s = 0
-            events = select.POLLIN | (select.POLLOUT if self._client.want_write() else 0)
+            unwritten = self._client.want_write() or self._wire.owes()
+            events = select.POLLIN | (select.POLLOUT if unwritten else 0)
             self._polling = not self._closed
         got = 0
         if self._polling:
-            timeout_s = min(timeout_s, self._config.keepalive_s / 4)  # the keepalive's timers are looked at in between
-            got = ready(self._wire, events, timeout_s, self._wake_r)
-        if got & GONE and not self._wire.encrypted:  # OpenSSL does not bear reading beside writing
+            got = ready(self._wire, events, min(timeout_s, PING_S), self._wake_r)
+        readable = bool(got & GONE) and not more
+        if readable and not self._wire.encrypted:  # OpenSSL does not bear reading beside writing
             self._wire.read_ahead()
         with self._lock:
             self._polling = False
             if self._closed:
                 self._release()
             elif self._lost is None:
-                self._work(readable=bool(got & GONE))
-            receipts, self._receipts = self._receipts, []
-            if self._lost is not None and not receipts:
+                self._work(readable=readable)
+            news, self._news = self._news, []
+            if self._lost is not None and not news:
                 raise PublisherLostError(self._lost)
-            return receipts
+            return news
 
     def close(self, *, abort: bool = False) -> None:
         """Writes what is left and says goodbye, or cuts the connection: then the broker sends the will.
@@ -147,54 +169,100 @@ class MqttPublisher:
             else:
                 self._release()
 
-    def _await_connack(self) -> None:
-        until_s = time.monotonic() + CONNACK_TIMEOUT_S
-        while not self._connacks:
-            if (left_s := until_s - time.monotonic()) <= 0:
-                raise PublisherLostError(f"{self._name}: no answer to CONNECT within {CONNACK_TIMEOUT_S:.0f} s")
-            try:
-                self.poll(left_s)
-            except PublisherLostError:
-                if not self._connacks:
-                    raise
+    def _await_connack(self, until_s: float) -> None:
+        self._await("CONNECT", self._connacks, until_s)
         reason, properties = self._connacks[0]
         if reason.is_failure:
             hint = "; check username and password_file" if reason.value in (0x86, 0x87) else ""
-            raise PublisherLostError(f"{self._name}: the broker refused the connection: {_reason_words(reason)}{hint}")
+            raise PublisherLostError(f"{self._name}: the broker refused the connection: {in_words(reason)}{hint}")
         self._window = getattr(properties, "ReceiveMaximum", RECEIVE_MAXIMUM)
+
+    def _subscribe(self, topics: Sequence[str], until_s: float) -> None:
+        options = subscribe_options()
+        with self._lock:
+            self._client.subscribe([(topic, options) for topic in topics])
+        self._await("SUBSCRIBE", self._subacks, until_s)
+        answers = zip(topics, self._subacks[0], strict=False)
+        self.refused = {topic: in_words(reason) for topic, reason in answers if reason.is_failure}
+
+    def _await(self, question: str, answers: Sequence[object], until_s: float) -> None:
+        """Polls until the broker has answered; what else comes meanwhile is for the first `poll` of the owner."""
+        news: list[Receipt | Heard] = []
+        while not answers:
+            if (left_s := until_s - time.monotonic()) <= 0:
+                raise PublisherLostError(f"{self._name}: no answer to {question} within {CONNECT_TIMEOUT_S:.0f} s")
+            try:
+                news += self.poll(left_s)
+            except PublisherLostError:
+                if not answers:
+                    raise
+        self._news = news + self._news
 
     def _work(self, *, readable: bool) -> None:
         try:
             if readable and self._wire.encrypted:
                 self._wire.read_ahead()
-            while self._wire.has_more() and self._client.socket() is not None:
-                self._client.loop_read()
-            if self._client.want_write():
-                self._client.loop_write()
-            self._client.loop_misc()
+            self._read_batch()
+            self._write_rest()
+            self._ask_for_life()
         except Exception as err:  # noqa: BLE001 - paho 2.1 raises all sorts of errors on malformed packets
             self._lost = f"{self._name}: the broker sent what cannot be read as MQTT 5: {err!r}"
         self._note_loss()
         self._collect()
 
+    def _read_batch(self) -> None:
+        if not self._client.want_write():  # else the PUBACKs have to wait behind other messages anyway
+            self._wire.hold()
+        self._wire.hand_out(BATCH)
+        try:
+            while self._wire.gives() and self._client.socket() is not None:
+                self._client.loop_read()
+        finally:
+            self._wire.let_go()
+
+    def _write_rest(self) -> None:
+        if self._wire.owes():
+            self._wire.let_go()
+        if self._client.want_write():
+            self._client.loop_write()
+
+    def _ask_for_life(self) -> None:
+        """A broker that is asked and sends nothing is gone. paho would notice after two keepalives (and be silent)."""
+        now_ns = time.monotonic_ns()
+        if self._asked_ns is not None and self._wire.read_ns >= self._asked_ns:
+            self._asked_ns = None
+        if not self._connacks or self._client.socket() is None:
+            return
+        if self._asked_ns is not None and now_ns - self._asked_ns >= ANSWER_S * 1e9:
+            if not ready(self._wire, select.POLLIN, 0):  # we may have slept while it came
+                self._lost = f"{self._name}: the broker does not answer (for {ANSWER_S:g} s)"
+        elif now_ns / 1e9 >= self._ping_due_s and not self._client.want_write():
+            self._ping_due_s = now_ns / 1e9 + PING_S
+            ping(self._client)
+            self._asked_ns = self._asked_ns or now_ns
+
     def _collect(self) -> None:
-        for mid, code in self._done:
+        for item in self._came:
+            if isinstance(item, Heard):
+                self._news.append(item)
+                continue
+            mid, code = item
             waiting = self._writing if mid in self._writing else self._in_flight
             token = waiting.pop(mid, None)
             if token is not None:
-                self._receipts.append(Receipt(token, code))
-        self._done.clear()
+                self._news.append(Receipt(token, code))
+        self._came.clear()
 
     def _note_loss(self) -> None:
         if self._lost is not None or self._client.socket() is not None:
             return
         by_broker, reason = self._goodbyes[-1]  # paho calls back before it lets go of the socket, or right after
-        if by_broker:
-            why = f"the broker ended the connection: {_reason_words(reason)}"
+        if by_broker and reason.value == TAKEN_OVER:
+            why = f"another client uses the id {self._id}: two devices with the same [device] id?"
+        elif by_broker:
+            why = f"the broker ended the connection: {in_words(reason)}"
         elif self._wire.failure:
             why = f"the connection broke: {self._wire.failure}"
-        elif reason.getName() == "Keep alive timeout":
-            why = f"the broker does not answer (keepalive {self._config.keepalive_s} s)"
         else:
             why = f"the connection broke: {reason}"
         self._lost = f"{self._name}: {why}"
@@ -205,7 +273,7 @@ class MqttPublisher:
         while self._client.socket() is not None and (left_s := until_s - time.monotonic()) > 0:
             ready(self._wire, select.POLLOUT, left_s)
             with self._lock:
-                self._client.loop_write()
+                self._write_rest()
         return self._wire.finish(until_s)
 
     def _wake(self) -> None:
@@ -221,42 +289,10 @@ class MqttPublisher:
         self._wake_w.close()
 
 
-def _paho_client(wire: Wire, client_id: str) -> "Client":
-    from paho.mqtt.client import Client
-    from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-
-    class WiredClient(Client):
-        """A client on our socket. `on_socket_register_write` stays unset: so `publish` writes at once."""
-
-        def _create_socket(self) -> Wire:
-            return wire
-
-    client = WiredClient(CallbackAPIVersion.VERSION2, client_id, protocol=MQTTProtocolVersion.MQTTv5)
-    client.max_inflight_messages_set(0)  # no limit: a limit would hold messages back without a word
-    return client
-
-
-@lru_cache(maxsize=64)
-def _properties(packet_type: int, expiry_s: int | None) -> "Properties":
-    """Made once for each expiry: paho takes longer over them than over the message."""
-    from paho.mqtt.properties import Properties
-
-    properties = Properties(packet_type)  # type: ignore[no-untyped-call]  # paho's own gap
-    properties.PayloadFormatIndicator = 1
-    properties.ContentType = "application/json"
-    if expiry_s is not None:
-        properties.MessageExpiryInterval = expiry_s
-    return properties
-
-
-def _session_properties() -> "Properties":
-    from paho.mqtt.packettypes import PacketTypes
-    from paho.mqtt.properties import Properties
-
-    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's own gap
-    properties.SessionExpiryInterval = 0
-    return properties
-
-
-def _reason_words(reason: "ReasonCode") -> str:
-    return f"{reason.getName()} (0x{reason.value:02x})"
+def _heard(message: "MQTTMessage", received_ns: int) -> Heard:
+    try:
+        topic = message.topic
+    except UnicodeDecodeError:
+        topic = "(a topic that is not UTF-8)"
+    expiry_s = getattr(message.properties, "MessageExpiryInterval", None)
+    return Heard(topic, bytes(message.payload), message.retain, expiry_s, received_ns)

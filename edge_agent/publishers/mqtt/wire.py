@@ -12,23 +12,36 @@ from edge_agent.errors import PublisherLostError
 
 CONNECT_TIMEOUT_S = 5.0  # for TCP and TLS
 READ_BYTES = 65536  # at least one TLS record (16 KiB), so that none stays behind unseen by `ready`
+READS_A_PACKET = 3  # paho reads the kind, the length and the rest
+UNCONFIRMED_MS = 2000
+"""How long the other side's kernel may leave sent bytes unconfirmed, or its buffer full (tcp(7), TCP_USER_TIMEOUT).
+
+It finds a cut cable, and a receiver that has stopped while so much is on the way that no ping gets through to it. It
+counts while nothing gets through at all: a slow link that goes on is not cut.
+"""
 
 
 class Wire:
     """A connected socket that paho writes to, but reads only what was read ahead for it, and never really closes.
 
-    Each read of a socket gives up the GIL, and paho reads an acknowledgement in three: with another thread computing,
-    that is three switch intervals (5 ms each) during which `send` would wait for the lock.
+    Each call on a socket gives up the GIL, and paho reads an acknowledgement in three: with another thread computing,
+    that is three switch intervals (5 ms each) during which `send` would wait for the lock. For the same reason what paho
+    writes while it reads, a PUBACK for each message, can be held back to be written in one go: `hold` and `let_go`.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._ahead = bytearray()
+        self._reads_left = 0
+        self._held = bytearray()
+        self._holding = False
+        self.read_ns = time.monotonic_ns()  # when something was read last
         self.encrypted = isinstance(sock, ssl.SSLSocket)
         self.failure: str | None = None
 
     def read_ahead(self) -> None:
         """Takes what has arrived; never blocks. The end of the stream and errors are kept in `failure`."""
+        now_ns = time.monotonic_ns()  # before reading, after which a busy process may come late
         try:
             data = self._sock.recv(READ_BYTES)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -37,23 +50,58 @@ class Wire:
             self.failure = in_words(err)
         else:
             self._ahead += data
+            self.read_ns = now_ns
             if not data:
                 self.failure = "the other side closed it"
 
     def has_more(self) -> bool:
-        """Whether paho has something to read: bytes, or the news that there will be none."""
+        """Whether there is something to read for paho: bytes, or the news that there will be none."""
         return bool(self._ahead) or self.failure is not None
+
+    def hand_out(self, packets: int) -> None:
+        """So many packets paho may read from now on. Else it would read one for each of ours that is not confirmed."""
+        self._reads_left = READS_A_PACKET * packets
+
+    def gives(self) -> bool:
+        """Whether `recv` has something and may hand it out."""
+        return self._reads_left > 0 and self.has_more()
 
     def recv(self, size: int) -> bytes:
         """For paho: bytes read ahead, `b""` at the end of the stream."""
-        if not self._ahead and self.failure is None:
+        if not self.gives():
             raise BlockingIOError
+        self._reads_left -= 1
         data = bytes(self._ahead[:size])
         del self._ahead[:size]
         return data
 
     def send(self, data: bytes | bytearray) -> int:
         """For paho: writes what the socket takes."""
+        if self._holding:
+            self._held += data
+            return len(data)
+        if self._held:
+            raise BlockingIOError
+        return self._write(data)
+
+    def hold(self) -> None:
+        """From now on what paho writes is only gathered."""
+        self._holding = True
+
+    def let_go(self) -> None:
+        """Writes what was gathered, as far as the socket takes it; errors are kept in `failure`."""
+        self._holding = False
+        try:
+            while self._held:
+                del self._held[: self._write(self._held)]
+        except OSError:
+            return
+
+    def owes(self) -> bool:
+        """Whether something that was gathered is still to be written, before anything else."""
+        return bool(self._held)
+
+    def _write(self, data: bytes | bytearray) -> int:
         try:
             return self._sock.send(data)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -103,8 +151,8 @@ def dial(config: Config, context: ssl.SSLContext | None) -> Wire:
         raise PublisherLostError(f"{name}: {in_words(err)}") from err
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if sys.platform == "linux":  # how long sent bytes may stay unconfirmed: finds a cut cable while we write
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 2000 * config.keepalive_s)
+        if sys.platform == "linux":
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNCONFIRMED_MS)
         return Wire(context.wrap_socket(sock, server_hostname=config.host) if context else sock)
     except OSError as err:
         sock.close()

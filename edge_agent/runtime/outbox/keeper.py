@@ -15,12 +15,14 @@ import structlog
 
 from edge_agent.errors import FatalError
 from edge_agent.runtime.outbox.rows import KINDS, Kind, Row
+from edge_agent.runtime.outbox.sessions import Marker
 from edge_agent.runtime.outbox.stock import ROOM, Stock
 from edge_agent.runtime.outbox.store import ASIDE_ROWS, Lock, LockedError, Store, UnusableError, is_broken, quarantine
 
 log = structlog.get_logger()
 FILE = "outbox.db"
 SYNC_EVERY_S = 0.75  # so that with the time that a sync takes it is a second at most
+MARK_S = 0.1  # a sync waits so long for the session's mark, which otherwise goes with the next
 TIDY_EVERY_S = 1.0  # deletes are gathered: what a kill brings back is sent twice, which is allowed
 TIDY_ROWS = 500
 UNCOUNTED_ROWS = 1000  # to be counted at the next start, which waits for it
@@ -47,6 +49,7 @@ class Keeper:
         self.wake = threading.Event()
         self.trouble: str | None = None  # why what comes now is not on disk; None also where it is not meant to be
         self.quarantined: list[Quarantine] = []
+        self.marker = Marker()
         self.min_free_bytes = 0
         self._stock, self._folder = stock, folder
         self._lock: Lock | None = None
@@ -139,15 +142,25 @@ class Keeper:
         store = self._store
         if store is None:
             return
+        is_clean = self._stopping.is_set()
+        needs_mark = is_clean or self.marker.wanted.is_set()  # looked at first: what was put before goes before it
         if rows := self._stock.to_write():
             store.write(rows)
             self._stock.written(rows)
+        if needs_mark:
+            self._mark(store, is_clean=is_clean)
         doomed = self._stock.doomed()
         if now_s >= self._tidy_at_s or sum(map(len, doomed.values())) >= TIDY_ROWS or self.trouble is not None:
             self._tidy(store, doomed, now_s)
         if self.trouble is not None:
             self.trouble = None
             log.info("outbox_on_disk", waiting=self._stock.waiting())
+
+    def _mark(self, store: Store, *, is_clean: bool) -> None:
+        mark = self.marker.next(is_clean=is_clean)
+        if mark is not None:
+            store.mark(mark)
+        self.marker.written(mark)
 
     def _tidy(self, store: Store, doomed: dict[Kind, dict[int, int]], now_s: float) -> None:
         self._tidy_at_s = now_s + TIDY_EVERY_S
@@ -186,6 +199,7 @@ class Keeper:
             store = self._store
             try:
                 if store is not None:
+                    self.marker.ask(self.wake, MARK_S)
                     store.sync()
             except Exception as error:  # noqa: BLE001 - the other thread judges it
                 self._sync_failed = error
@@ -225,6 +239,7 @@ class Keeper:
         self._identity = store.identity
         self._stock.disk_bytes = None
         self._stock.attach(store.found())
+        self.marker.look_back(store.unclean)
 
     def _replace(self, reason: str) -> None:
         """The file cannot be used: it is kept under another name, and a fresh one made."""

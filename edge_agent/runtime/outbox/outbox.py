@@ -4,6 +4,7 @@ import queue
 import random
 import threading
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from edge_agent.runtime.link import Down, Link, Up
 from edge_agent.runtime.outbox.keeper import Keeper, Quarantine
 from edge_agent.runtime.outbox.losses import Loss
 from edge_agent.runtime.outbox.rows import KINDS, Kind, Row
+from edge_agent.runtime.outbox.sessions import SessionMark
 from edge_agent.runtime.outbox.stock import Stock
 
 WINDOW = 20  # unconfirmed at a time: fewer than any broker's receive maximum we know of
@@ -84,6 +86,27 @@ class Outbox:
         self._keeper.open()
         self._keeper.start()
         self._thread.start()
+
+    def take_unclean(self) -> SessionMark | None:
+        """An earlier session that was killed, or lost its power, as far as the disk knows; once. None: there is none.
+
+        It is known after `start`; where the disk comes later, after that.
+        """
+        marker = self._keeper.marker
+        unclean, marker.unclean = marker.unclean, None
+        return unclean
+
+    def note_session(self, session: str, read_last_seq: Callable[[], Mapping[str, int]]) -> None:
+        """From now on the disk knows how far this session is: written about once a second, and at a stop as ended well.
+
+        Call it when what `take_unclean` gave was put as events: these reach the disk first.
+
+        Args:
+            session: its id.
+            read_last_seq: by camera, the last number that a verdict used; called by another thread.
+        """
+        self._keeper.marker.note(session, read_last_seq)
+        self._keeper.wake.set()
 
     def put(self, kind: Kind, message: Message) -> None:
         """Keeps topic and payload for the broker, to be sent with QoS 1."""

@@ -16,9 +16,11 @@ from pathlib import Path
 
 from pydantic_core import from_json
 
+from edge_agent.runtime.outbox import sessions
 from edge_agent.runtime.outbox.rows import KINDS, Kind, OnDisk, Row
+from edge_agent.runtime.outbox.sessions import SessionMark
 
-VERSION = 1  # `PRAGMA user_version`: a later release that changes the tables raises it and brings older files along
+VERSION = 2  # `PRAGMA user_version`: a later release that changes the tables raises it and brings older files along
 BUSY_S = 2.0  # a technician's query may hold the file for a moment
 PATIENCE_S = 0.1  # of a checkpoint, which keeps writers out while it waits for readers; the next is soon
 PAGE_BYTES = (
@@ -28,7 +30,8 @@ CHECKPOINT_BYTES = 4_000_000  # of the write-ahead log: as much as SQLite's own 
 ASIDE_ROWS = 200
 KEPT_BROKEN = 2  # files that could not be used, for support
 
-TABLES = """
+TABLES = f"""
+{sessions.TABLE};
 CREATE TABLE about (identity TEXT NOT NULL);
 CREATE TABLE event (number INTEGER PRIMARY KEY, topic BLOB NOT NULL, payload BLOB NOT NULL);
 CREATE TABLE result (number INTEGER PRIMARY KEY, topic BLOB NOT NULL, payload BLOB NOT NULL);
@@ -71,7 +74,11 @@ class Lock:
 
 
 class Store:
-    """All but `sync` belong to one thread at a time. Raises `sqlite3.DatabaseError` and `OSError` where the disk fails."""
+    """All but `sync` belong to one thread at a time. Raises `sqlite3.DatabaseError` and `OSError` where the disk fails.
+
+    Attributes:
+        unclean: a session that had not ended well when the file was opened.
+    """
 
     def __init__(self, path: Path) -> None:
         """Opens or makes the file. Raises `UnusableError` too."""
@@ -167,6 +174,11 @@ class Store:
             self._write_totals(rows, total)
         self._rows, self._bytes = rows, total
 
+    def mark(self, mark: SessionMark) -> None:
+        """Keeps how far the session is."""
+        with self._transaction():
+            sessions.write(self._db, mark)
+
     def sync(self) -> None:
         """What was committed before outlives a power cut from now on. Any thread; may take long."""
         with self._syncing:
@@ -209,10 +221,13 @@ class Store:
             if self._number("SELECT count(*) FROM sqlite_master"):
                 raise UnusableError("it is no outbox of edge-agent")
             self._make_tables()
+        elif version < VERSION:
+            self._bring_along()
         try:
             self._count()
         except (AttributeError, TypeError, ValueError) as error:
             raise UnusableError("its totals are damaged") from error
+        self.unclean = sessions.read_unclean(self._db)
 
     def _make_tables(self) -> None:
         with self._transaction():
@@ -227,6 +242,12 @@ class Store:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+    def _bring_along(self) -> None:
+        """Version 1 knew no sessions."""
+        with self._transaction():
+            self._db.execute(sessions.TABLE)
+            self._db.execute(f"PRAGMA user_version = {VERSION}")
 
     def _count(self) -> None:
         """From the totals, and the few rows that came after they were written: reading all would take seconds."""

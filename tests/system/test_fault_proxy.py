@@ -1,0 +1,127 @@
+"""The proxy that makes networks fail does what it says, seen by a socket and by an MQTT client."""
+
+import socket
+import time
+
+import pytest
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from tests.brokers import HOST
+from tests.processes import ended
+from tests.proxies import running_proxy
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture
+def server():
+    with socket.create_server((HOST, 0)) as listening:
+        yield listening
+
+
+@pytest.fixture
+def proxy(server):
+    with running_proxy(server.getsockname()[1]) as running:
+        yield running
+
+
+@pytest.fixture
+def ends(server, proxy):
+    """Both ends of one connection: the client's and the broker's."""
+    with socket.create_connection((HOST, proxy.port), 5) as client:
+        broker, _ = server.accept()
+        with broker:
+            broker.settimeout(5)
+            yield client, broker
+
+
+def test_it_passes_on_bytes_both_ways_and_the_end(ends):
+    client, broker = ends
+    client.sendall(b"to the broker")
+    assert broker.recv(100) == b"to the broker"
+    broker.sendall(b"\x40\x02\x00")  # half a packet is kept until the rest is here
+    broker.sendall(b"\x01")
+    assert client.recv(100) == b"\x40\x02\x00\x01"
+    client.shutdown(socket.SHUT_WR)
+    assert broker.recv(100) == b""
+
+
+def test_a_cut_resets_both_ends(proxy, ends):
+    proxy.cut()
+    for end in ends:
+        with pytest.raises(ConnectionResetError):
+            end.recv(100)
+
+
+def test_a_way_that_loses_takes_everything_and_stays_a_black_hole(proxy, ends):
+    client, broker = ends
+    proxy.lose("up")
+    client.sendall(b"lost")
+    broker.sendall(b"\x40\x02\x00\x01")
+    assert client.recv(100) == b"\x40\x02\x00\x01"
+    proxy.heal()
+    client.sendall(b"lost too")
+    broker.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        broker.recv(100)
+
+
+def test_what_was_held_comes_in_order_and_the_reset_behind_it(proxy, ends):
+    client, broker = ends
+    proxy.hold("up")
+    client.sendall(b"one, ")
+    client.sendall(b"two")
+    time.sleep(0.1)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    client.close()
+    time.sleep(0.1)
+    proxy.heal()
+    assert broker.recv(8, socket.MSG_WAITALL) == b"one, two"
+    with pytest.raises(ConnectionResetError):
+        broker.recv(100)
+
+
+def test_a_slow_one_keeps_its_delay_and_its_rate(proxy, ends):
+    client, broker = ends
+    proxy.slow(delay_s=0.2, bytes_per_s=10_000)
+    began_s = time.monotonic()
+    client.sendall(bytes(4000))
+    left = 4000
+    while left:
+        left -= len(broker.recv(left))
+    assert 0.4 < time.monotonic() - began_s < 2
+
+
+def test_it_refuses_until_it_is_healed(server, proxy):
+    proxy.refuse()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((HOST, proxy.port), 5)
+    proxy.heal()
+    with socket.create_connection((HOST, proxy.port), 5):
+        server.accept()[0].close()
+
+
+def test_without_a_broker_a_client_is_reset_at_once(server, proxy):
+    server.close()
+    with pytest.raises(ConnectionResetError), socket.create_connection((HOST, proxy.port), 5) as client:
+        client.recv(100)
+
+
+def test_pubacks_are_swallowed_or_carry_the_reason_asked_for(broker):
+    client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
+    reasons = []
+    client.on_publish = lambda _client, _userdata, _mid, reason, _properties: reasons.append(reason.value)
+    with running_proxy(broker.port) as proxy:
+        client.connect(HOST, proxy.port)
+        client.loop_start()
+        try:
+            for how in ("swallowed", 0x97):
+                proxy.change_pubacks(how)
+                client.publish("a", b"x" * 300, qos=1)
+                assert ended(lambda: broker.log.count("Sending PUBACK") == 1) or how == 0x97
+            assert ended(lambda: reasons)
+            assert reasons == [0x97]
+        finally:
+            client.disconnect()
+            client.loop_stop()
