@@ -3,8 +3,9 @@
     python -m benchmarks.silence [--repeat N] [--fault NAME] [--belt NAME] [--json]
 
 The real `edge-agent run` and `edge-agent reject-arm`, each behind a TCP proxy of its own, and a mosquitto on loopback;
-all fresh for each measurement. The moment of the fault is drawn anew each time. A cut swallows both ways of all connections; the proxy's kernel goes on to acknowledge what is sent, as a router
-with a connection of its own would. The agent has noticed when it logs `link_down`, on each of its two connections.
+all fresh for each measurement. The moment of the fault is drawn anew each time. A cut swallows both ways of all
+connections; the proxy's kernel goes on to acknowledge what is sent, as a router with connections of its own would. The
+agent has noticed when it logs `link_down`, for each of its two connections.
 
 Example: python -m benchmarks.silence --repeat 3 --belt idle --fault agent-cut
 """

@@ -8,7 +8,7 @@ from typing import Any
 from edge_agent import plugins
 from edge_agent.app.road import Road
 from edge_agent.clock import SYSTEM, Clock
-from edge_agent.config import CameraConfig
+from edge_agent.config import CameraConfig, ExternalTrigger
 from edge_agent.core.heads import input_wh, picture_of
 from edge_agent.core.ports import Camera
 from edge_agent.hardware.profile import Choice
@@ -51,6 +51,8 @@ def camera_opener(
         else:
             camera = camera.model_copy(update={"width": wanted.width, "height": wanted.height, "fps": fps})
     driver = plugins.load("cameras", camera.kind)
+    if isinstance(camera.trigger, ExternalTrigger) and "copies" in signature(driver.create).parameters:
+        options["copies"] = True  # the ring would keep the camera's buffers
     runs_on = hasattr(driver, "opener")  # what it shows goes on while it is closed
     open_ = driver.opener(camera, **options) if runs_on else partial(driver.create, camera, **options)
     return open_ if view.is_whole else lambda: ViewedCamera(open_(), view)

@@ -22,7 +22,8 @@ def check(path: Path) -> tuple[Loaded | None, list[Problem]]:
         loaded = load(path)
     except ConfigProblemsError as error:
         return None, error.problems
-    problems = _publisher_problems(loaded) + camera_problems(loaded, "verify") + health_problems(loaded)
+    problems = _publisher_problems(loaded) + camera_problems(loaded, "verify") + _sensor_problems(loaded)
+    problems += health_problems(loaded)
     return loaded, problems + _model_problems(loaded)
 
 
@@ -42,6 +43,15 @@ def camera_problems(loaded: Loaded, verify: str) -> list[Problem]:
     for index, camera in enumerate(loaded.config.cameras):
         look = getattr(plugins.load("cameras", camera.kind), verify, None)
         found += _verify(loaded, ("cameras", index), look, camera)
+    return found
+
+
+def _sensor_problems(loaded: Loaded) -> list[Problem]:
+    found = []
+    for index, camera in enumerate(loaded.config.cameras):
+        if camera.trigger.kind in plugins.kinds("sensors"):
+            verify = plugins.load("sensors", camera.trigger.kind).verify
+            found += _verify(loaded, ("cameras", index, "trigger"), verify, camera.trigger)
     return found
 
 

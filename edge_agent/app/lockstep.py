@@ -17,7 +17,7 @@ from edge_agent.app.cameras import make_capture, takes_clock
 from edge_agent.app.check import camera_problems
 from edge_agent.app.road import Road, build_road, is_lossless
 from edge_agent.clock import SimulatedClock
-from edge_agent.config import CameraConfig, ConfigProblemsError, Loaded, Problem
+from edge_agent.config import CameraConfig, ConfigProblemsError, ExternalTrigger, Loaded, Problem
 from edge_agent.core.datatypes import Frame
 from edge_agent.core.ports import Message, Receipt
 from edge_agent.errors import EndOfStreamError
@@ -111,6 +111,8 @@ def _without_times(loaded: Loaded) -> Iterator[Problem]:
                 f"in lockstep a camera of kind {camera.kind} cannot run, it keeps its own time: replay or simulate it"
             )
             yield loaded.problem(("cameras", index, "kind"), message)
+        elif isinstance(camera.trigger, ExternalTrigger):
+            yield loaded.problem(("cameras", index, "trigger", "kind"), "in lockstep nobody triggers from outside")
         elif is_lossless(camera):
             message = "in lockstep 0 gives the pictures no times: set the rate at which they came"
             yield loaded.problem(("cameras", index, "fps"), message)

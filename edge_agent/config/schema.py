@@ -127,11 +127,11 @@ def taken_ids(ids: Sequence[Any]) -> list[int]:
     return [index for index, camera_id in enumerate(ids) if isinstance(camera_id, str) and camera_id in ids[:index]]
 
 
-def _or_refuse(config: "AgentConfig", problems: list[tuple[Where, str, Any]]) -> "AgentConfig":
-    """The configuration, or all its problems: where, what, and the value. Raises `ValidationError`."""
+def _or_refuse(config: "AgentConfig", problems: Sequence[tuple[Where, str]]) -> "AgentConfig":
+    """The configuration, unless it has problems: where, and what. Raises `ValidationError`."""
     errors = [
-        InitErrorDetails(type=PydanticCustomError("does_not_fit", message), loc=loc, input=value)
-        for loc, message, value in problems
+        InitErrorDetails(type=PydanticCustomError("does_not_fit", message), loc=where, input=None)
+        for where, message in problems
     ]
     if errors:
         raise ValidationError.from_exception_data("configuration", errors)
@@ -216,29 +216,28 @@ class AgentConfig(Table):
         """What comes in comes by MQTT."""
         if self.mqtt is not None:
             return self
-        listening: list[tuple[Where, Any]] = [(("ack",), self.ack)] if self.ack else []
+        listening: list[Where] = [("ack",)] if self.ack else []
         for index, camera in enumerate(self.cameras):
             if isinstance(camera.trigger, MqttTrigger):
-                listening.append((("cameras", index, "trigger", "kind"), camera.trigger.kind))
-        return _or_refuse(self, [(loc, NEEDS_MQTT, value) for loc, value in listening])
+                listening.append(("cameras", index, "trigger", "kind"))
+        return _or_refuse(self, [(where, NEEDS_MQTT) for where in listening])
 
     @model_validator(mode="after")
     def _times_fit(self) -> "AgentConfig":
         """What a part waits for must come before its verdict is due, and be over before that is stale."""
-        problems: list[tuple[Where, str, Any]] = []
+        problems: list[tuple[Where, str]] = []
         for index, camera in enumerate(self.cameras):
             trigger, fire, due = camera.trigger, camera.fire, self.verdict
             if isinstance(trigger, ExternalTrigger):
-                where = ("cameras", index, "trigger")
-                if trigger.offset_ms >= due.deadline_ms:
-                    problems.append(((*where, "offset_ms"), TOO_LATE.format(due.deadline_ms), trigger.offset_ms))
-                period_ms = 1000 / fps if (fps := getattr(camera, "fps", None)) else 0.0
+                where, fps = ("cameras", index, "trigger"), getattr(camera, "fps", None)
                 if fps == 0:
-                    problems.append((("cameras", index, "fps"), NO_PACE, fps))
-                if period_ms > trigger.window_ms:
-                    problems.append(((*where, "window_ms"), TOO_NARROW.format(period_ms), trigger.window_ms))
+                    problems.append((("cameras", index, "fps"), NO_PACE))
+                elif fps and 1000 / fps > trigger.window_ms:
+                    problems.append(((*where, "window_ms"), TOO_NARROW.format(1000 / fps)))
+                if trigger.offset_ms >= due.deadline_ms:
+                    problems.append(((*where, "offset_ms"), TOO_LATE.format(due.deadline_ms)))
             if fire and fire.after_ms >= due.valid_ms:
-                problems.append((("cameras", index, "fire", "after_ms"), TOO_FAR.format(due.valid_ms), fire.after_ms))
+                problems.append((("cameras", index, "fire", "after_ms"), TOO_FAR.format(due.valid_ms)))
         return _or_refuse(self, problems)
 
     @property

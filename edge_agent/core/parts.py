@@ -85,9 +85,7 @@ class Ledger:
         deadline_ns, valid_ns = self._limits_ns
         with self._lock:
             number = self._numbers[camera] = self._numbers.get(camera, 0) + 1
-            part = Part(
-                camera, number, since_ns, since_ns + deadline_ns, since_ns + valid_ns, trigger_id, position
-            )
+            part = Part(camera, number, since_ns, since_ns + deadline_ns, since_ns + valid_ns, trigger_id, position)
             if not self._shut:
                 self._open[part.id] = part
                 self.opened += 1

@@ -387,3 +387,12 @@ def test_a_real_camera_gives_pictures_at_its_rate_and_in_time():
     assert seqs[-1] - seqs[0] < 65
     assert 28 < 59e9 / (times_ns[-1] - times_ns[0]) * (seqs[-1] - seqs[0]) / 59 < 32
     assert max(ages_ns[10:]) < 200e6
+
+
+def test_copies_can_all_be_kept_and_the_camera_has_its_buffers(library):
+    camera = picamera2.create(Config(width=64, height=48), copies=True)
+    held = [camera.read(5) for _ in range(3 * BUFFERS)]
+    camera.read(5)
+    assert is_lent(camera) <= 3
+    assert not held[0].image.flags.writeable
+    camera.close()

@@ -146,7 +146,12 @@ def test_an_unknown_kind_gets_the_list_of_those_there_are(tmp_path, old, new, ke
             "cameras[0].kind",
             "is missing; there are opencv, picamera2, replay, simulator",
         ),
-        ("[cameras.trigger]", '  kind = "frame"', "cameras[0].trigger.kind", "is missing; there are frame, line, mqtt, gpio"),
+        (
+            "[cameras.trigger]",
+            '  kind = "frame"',
+            "cameras[0].trigger.kind",
+            "is missing; there are frame, line, mqtt, gpio",
+        ),
         (
             "[[cameras.rules]]",
             '  kind = "defect"',

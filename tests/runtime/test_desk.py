@@ -6,8 +6,8 @@ import pytest
 
 from edge_agent.core.datatypes import Detections, ModelSpec
 from edge_agent.core.parts import Decision, Reason
-from edge_agent.runtime.forms import MAX_DETECTIONS, Sight
 from edge_agent.runtime.engine import Lap
+from edge_agent.runtime.forms import MAX_DETECTIONS, Sight
 from edge_agent.wire import messages as wire
 from tests.builders import MS, make_box, make_detections, make_frame
 from tests.runtime.stations import Station, Wire, make_model, one_after_the_other, wait_for

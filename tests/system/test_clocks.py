@@ -54,7 +54,7 @@ class WallClock:
 class Line:
     """Broker, agent and arm with a wall clock each, and a listener whose clock is right."""
 
-    def __init__(self, stack, folder, model, *, rules=REJECTS, verdict=RELAXED):
+    def __init__(self, stack, folder, model, *, verdict=RELAXED):
         self.clocks = {name: WallClock(folder / f"{name}.clock") for name in ("broker", "agent", "arm")}
         with self.clocks["broker"].worn():
             self.broker = stack.enter_context(running_broker(folder))
@@ -62,9 +62,9 @@ class Line:
         with self.clocks["arm"].worn():
             arm = config(self.broker, output='kind = "simulated"\npulse_ms = 10')
             self.arm = stack.enter_context(running_arm(folder, arm))
-        cameras = replay(PHOTOS, fps=10) + rules
+        cameras, verdict = replay(PHOTOS, fps=10) + REJECTS, f"{verdict}\nreject_in_row = 0"
         text = config_text(model=model, cameras=cameras, port=self.broker.port, verdict=verdict)
-        text = f"{text.replace('test-01', 'demo-01')}\n[ack]\n"
+        text = f"{text.replace('test-01', 'demo-01')}\n[ack]\nwithin_ms = 10_000\n"
         with self.clocks["agent"].worn():
             self.agent = stack.enter_context(running_agent(folder, text))
         self.arm.wait_for(kind="verdict", action="reject", timeout=20)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.disks import small_disk
-from tests.system.fault_rig import PARTS_PER_S, running_rig
+from tests.system.fault_rig import running_rig
 
 pytestmark = pytest.mark.system
 

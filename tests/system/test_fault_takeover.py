@@ -12,7 +12,7 @@ from tests.system.fault_rig import running_rig
 
 pytestmark = pytest.mark.system
 LINE_ID = "ea-test-01-line"
-FIGHT_S = 5
+FIGHT_S = 4
 
 
 @pytest.fixture

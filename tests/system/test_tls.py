@@ -11,6 +11,7 @@ import pytest
 from tests.brokers import HOST, Listener, free_port, running_broker
 from tests.certificates import CLIENT, Authority
 from tests.system.agents import config_text, replay, running_agent
+from tests.system.arms import EXAMPLE, Arm
 from tests.system.test_hang import PHOTOS, recording
 from tests.system.test_outbox import is_event
 from tests.system.test_run import RELAXED, is_verdict, wait_for_log
@@ -171,6 +172,18 @@ def test_a_broker_that_speaks_nothing_newer_than_tls_1_1_is_refused(tmp_path, au
         agent = stack.enter_context(running_agent(tmp_path, agent_config(tmp_path, port, authority.ca)))
         wait_for_log(agent, "PROTOCOL")
         assert '"link_up"' not in agent.log()
+        assert "New client connected" not in broker.log
+
+
+def test_the_arm_does_not_trust_a_wrong_broker_either(tmp_path, authority):
+    port = free_port()
+    with running_broker(tmp_path, beside_an_ear(port, unknown_authority(tmp_path, authority))) as broker:
+        text = EXAMPLE.replace("port = 1883", f'port = {port}\n[mqtt.tls]\nca = "{authority.ca}"')
+        arm = Arm(tmp_path, text.replace("localhost", HOST))
+        try:
+            arm.wait_for_log("its certificate was refused")
+        finally:
+            arm.end()
         assert "New client connected" not in broker.log
 
 

@@ -11,16 +11,19 @@ from edge_agent.cameras.picamera2.settings import Config
 from edge_agent.core.ports import Camera
 
 
-def create(config: Config, size_of: Callable[[tuple[int, int]], tuple[int, int]] | None = None) -> Camera:
+def create(
+    config: Config, size_of: Callable[[tuple[int, int]], tuple[int, int]] | None = None, *, copies: bool = False
+) -> Camera:
     """Opens the camera.
 
-    `size_of` tells which (width, height) is wanted of a sensor that sees so many pixels, where `config` does not.
+    `size_of` tells which (width, height) is wanted of a sensor that sees so many pixels, where `config` does not. With
+    `copies` pictures are not the camera's own buffers, so that any number of them can be kept.
 
     Raises:
         CameraLostError: it is not there, or another program uses it.
         UnavailableError: Picamera2 is not installed, or does not load.
     """
-    return Picamera2Camera(load(), config, size_of)
+    return Picamera2Camera(load(), config, size_of, copies=copies)
 
 
 def verify(config: Config) -> None:  # noqa: ARG001 - as of every kind

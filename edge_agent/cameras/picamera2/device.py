@@ -29,7 +29,7 @@ class Picamera2Camera:
     """One camera of the Raspberry Pi. `close` may be called from any thread; a read that is under way then ends first.
 
     A frame's image is a view of the camera's own buffer, which goes back to the camera when the last view of it is
-    let go; frames that are still held after `close` stay valid. `seq` counts the pictures that libcamera completed:
+    let go (with `copies` it is an array of its own); frames that are still held after `close` stay valid. `seq` counts the pictures that libcamera completed:
     one that was replaced by a newer one before it was read leaves a gap. `captured_ns` is `SensorTimestamp`: on a Pi
     the end of the exposure of the first row, when the sensor begins to send.
 
@@ -39,8 +39,14 @@ class Picamera2Camera:
     """
 
     def __init__(
-        self, library: Any, config: Config, size_of: Callable[[tuple[int, int]], tuple[int, int]] | None
+        self,
+        library: Any,
+        config: Config,
+        size_of: Callable[[tuple[int, int]], tuple[int, int]] | None,
+        *,
+        copies: bool = False,
     ) -> None:
+        self._copies = copies
         self._closed = threading.Event()
         self._reading = threading.Lock()
         self._buffers = Buffers(library)
@@ -69,6 +75,9 @@ class Picamera2Camera:
                 captured_ns = self._captured_ns(request.get_metadata())
                 seq = self._seq(request)
                 image = self._buffers.lend(request)
+                if self._copies:
+                    image = image.copy()
+                    image.flags.writeable = False
             except BaseException:
                 request.release()
                 raise

@@ -7,7 +7,7 @@ class Turns:
     """Whoever waits gets it next, and not the thread that has just let go of it.
 
     `threading.Lock` promises nothing of the kind: a thread that works through a flood, a batch at a time, takes it again
-    and again before one that waits has woken up. A verdict waited for half a second so.
+    and again before one that waits has woken up. Verdicts would wait several times as long for it.
     """
 
     def __init__(self) -> None:
