@@ -229,13 +229,13 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     wish = parser.parse_args()
     rig.require_mosquitto()
-    found = rig.machine()
+    asked, found = dict(vars(wish)), rig.machine()
     with tempfile.TemporaryDirectory() as name:
         wish.model = rig.recording(Path(name) / "one.npz")
         said = summary(measure_all(wish, Path(name)))
     found |= rig.load("after")
     if wish.json:
-        print(rig.as_json("silence", vars(wish), {"machine": found, "faults": said}))
+        print(rig.as_json("silence", asked, {"machine": found, "faults": said}))
     else:
         rig.show(table(said, wish.repeat), verdict(said), rig.words(found))
 

@@ -108,6 +108,7 @@ class Ear:
 
 def _listen(port: int, topic: str, pipe: Any, count: Any) -> None:
     """In the other process. Nothing is parsed before the end, so that the next receipt is not late."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it ends it
     gc.disable()  # its pauses would be measured as the verdict's
     heard: list[tuple[int, bytes]] = []
 
@@ -313,7 +314,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     wish = parser.parse_args()
     rig.require_mosquitto()
-    found = rig.machine()
+    asked, found = dict(vars(wish)), rig.machine()
     with tempfile.TemporaryDirectory(dir=wish.folder) as name:
         wish.model = ONNX if wish.bundled else rig.recording(Path(name) / "one.npz")
         windows = measure_all(wish, Path(name))
@@ -321,7 +322,7 @@ def main() -> None:
     said = summary(windows)
     if wish.json:
         windows_said = [asdict(window) for window in windows]
-        print(rig.as_json("verdicts", vars(wish), {"machine": found, "conditions": said, "windows": windows_said}))
+        print(rig.as_json("verdicts", asked, {"machine": found, "conditions": said, "windows": windows_said}))
     else:
         rig.show(table(said), rig.words(found))
 

@@ -44,7 +44,7 @@ class Config(BaseModel):
         None, description="File of mode 0600 with the password; a bare name is looked up among the systemd credentials."
     )
     prefix: Prefix = Field("factory", description="First level or levels of every topic.")
-    keepalive_s: int = Field(5, ge=1, le=3600, description="A dead link is noticed after twice this time.")
+    keepalive_s: int = Field(5, ge=1, le=3600, description="Without a word from us for one and a half times so long, the broker gives us up.")
     tls: Tls | None = Field(None, description="TLS with verification, when present.")
 
     @model_validator(mode="before")

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tests.brokers import HOST
+from tests.brokers import HOST, free_port
 
 Way = Literal["up", "down"]  # up: from the client to the broker
 WAYS: tuple[Way, ...] = ("up", "down")
@@ -141,8 +141,9 @@ class Proxy:
         self._broker_port = broker_port
         self._faults = Faults()
         self._lock = threading.Lock()  # guards all below
-        self._listener: socket.socket | None = socket.create_server((HOST, 0))
-        self.port: int = self._listener.getsockname()[1]
+        self.port = free_port()
+        self._listener, self._is_open = socket.create_server((HOST, self.port)), True
+        self._listener.setblocking(False)
         self._connections: list[tuple[Pipe, Pipe]] = []
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="proxy")
@@ -152,7 +153,7 @@ class Proxy:
         """Resets all connections and ends."""
         self._ended.set()
         self._thread.join()
-        self.refuse()
+        self._listener.close()
         self.cut()
 
     def cut(self) -> None:
@@ -165,10 +166,9 @@ class Proxy:
     def refuse(self) -> None:
         """Takes no new connections: nobody listens on the port."""
         with self._lock:
-            if self._listener is not None:
-                self._listener.shutdown(socket.SHUT_RDWR)  # at once, while another thread waits for it
-                self._listener.close()
-                self._listener = None
+            if self._is_open:
+                self._listener.shutdown(socket.SHUT_RDWR)  # it stays bound: nobody else gets the port meanwhile
+                self._is_open = False
 
     def lose(self, *ways: Way) -> None:
         """A black hole: what is sent is taken and never arrives. A connection that has lost something stays one."""
@@ -194,28 +194,32 @@ class Proxy:
         """Nothing is wrong any more; new connections are taken."""
         with self._lock:
             self._faults = Faults()
-            if self._listener is None:
-                self._listener = socket.create_server((HOST, self.port))
+            if not self._is_open:
+                self._listener.listen()
+                self._is_open = True
 
     def _run(self) -> None:
         while not self._ended.is_set():
             readable = self._wait()
             with self._lock:
                 now_s = time.monotonic()
-                if self._listener is not None and self._listener.fileno() in readable:
-                    self._accept(self._listener)
+                if self._is_open and self._listener.fileno() in readable:
+                    self._accept()
                 self._connections = [pipes for pipes in self._connections if self._serve(pipes, readable, now_s)]
 
     def _wait(self) -> set[int]:
         poller = select.poll()
         with self._lock:
             sources = [pipe.source for pipes in self._connections for pipe in pipes if pipe.is_reading]
-            for sock in [self._listener] * (self._listener is not None) + sources:
+            for sock in [self._listener] * self._is_open + sources:
                 poller.register(sock, select.POLLIN)
         return {descriptor for descriptor, _ in poller.poll(TICK_MS)}
 
-    def _accept(self, listener: socket.socket) -> None:
-        client, _ = listener.accept()
+    def _accept(self) -> None:
+        try:
+            client, _ = self._listener.accept()
+        except BlockingIOError:  # it was refused meanwhile
+            return
         try:
             broker = socket.create_connection((HOST, self._broker_port), 1)
         except OSError:  # there is none: the client is told at once

@@ -5,7 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -23,12 +23,7 @@ LASTED_S = 10.0  # a connection that lived that long was a good one: back-off st
 
 @dataclass(frozen=True, slots=True)
 class Up:
-    """A fresh connection stands: what was sent on the one before and has no receipt is open.
-
-    `refused`: the topics that it could not subscribe to, and why.
-    """
-
-    refused: Mapping[str, str] = field(default_factory=dict)
+    """A fresh connection stands: what was sent on the one before and has no receipt is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +192,7 @@ class Link:
         if refused:
             self._log.error("link_subscription_refused", topics=dict(refused))
         self._publisher = publisher  # before the news of it, which makes its reader send
-        self.inbox.put(Up(refused))
+        self.inbox.put(Up())
 
     def _down(self, publisher: Publisher, broken: str | None, lasted_s: float) -> float:
         with self._lock:

@@ -10,6 +10,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 from edge_agent.wire.messages import Action, Name
 
 Word = Annotated[Name, Field(min_length=1)]
+TriggerId = Annotated[str, Field(pattern=r"^[ !#-\[\]-~]{1,64}$")]
+"""Printable ASCII without quotation marks and backslashes: it comes back in the verdict, which has to stay under 1 KiB."""
 
 
 class Inbound(BaseModel):
@@ -29,7 +31,7 @@ class Trigger(Inbound):
     """A part comes: published by whoever senses it, once; not retained, with an expiry."""
 
     schema_: Literal["edge-agent/trigger/1"] = Field("edge-agent/trigger/1", alias="schema")
-    trigger_id: Word = Field(description="Comes back in the verdict. One that was used lately is a duplicate.")
+    trigger_id: TriggerId = Field(description="Comes back in the verdict. One that was used lately is a duplicate.")
     position: float | None = Field(None, description="Comes back in the verdict: an encoder's count, for example.")
     time: AwareDatetime | None = Field(
         None, description="When the part was sensed. Counts where `clock` says how good the sender's clock is."

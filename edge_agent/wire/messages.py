@@ -20,7 +20,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 VERDICT_BYTES = 1023
-SHORT = 24  # bytes of a name in a verdict that would be too long otherwise
+SHORT = 12  # bytes of a name in a verdict that would be too long otherwise
 MOST_CAMERAS = 100
 
 Text = Annotated[str, Field(max_length=200)]

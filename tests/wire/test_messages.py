@@ -277,9 +277,13 @@ def test_the_longest_names_of_all_leave_a_verdict_below_one_kibibyte(letter):
         "reasons": (reason,) * 4,
         "latency_ms": latency,
         "model": wire.Model(name="m" * 48, version="v" * 48, sha256="a" * 64),
+        "trigger_id": "t" * 64,
+        "position": -1.2345678901234567e-300,
+        "fire_at": AT,
     }
     payload = wire.Verdict(**{**VERDICT, **facts}).payload()
     assert len(payload) < 1024
+    assert json.loads(payload)["trigger_id"] == "t" * 64
     kept = json.loads(payload)["reasons"][0]
     assert kept["code"] == "low_confidence"
     assert (letter * 32).startswith(kept["rule"])

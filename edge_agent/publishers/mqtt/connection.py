@@ -30,7 +30,8 @@ CONNECT_TIMEOUT_S = 5.0  # for CONNACK and SUBACK together
 GOODBYE_S = 1.0  # what a clean close may take until the broker has read everything
 RECEIVE_MAXIMUM = 65535  # MQTT 5, 3.2.2.3.3: what holds when the broker names none
 PING_S = 0.5  # the broker is asked for a sign of life so often
-ANSWER_S = 2.0  # and is gone when nothing at all came for so long after it was asked: slow ones pause for a second
+ANSWER_S = 1.25  # and is gone when nothing at all came for so long after: slow ones pause for a second, and arms
+# take 1.5 s without a heartbeat for the loss of the agent
 BATCH = 32  # packets read at a time: `send` waits meanwhile
 GONE = select.POLLIN | select.POLLHUP | select.POLLERR
 

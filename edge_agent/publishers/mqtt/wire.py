@@ -16,8 +16,9 @@ READS_A_PACKET = 3  # paho reads the kind, the length and the rest
 UNCONFIRMED_MS = 2000
 """How long the other side's kernel may leave sent bytes unconfirmed, or its buffer full (tcp(7), TCP_USER_TIMEOUT).
 
-It finds a cut cable, and a receiver that has stopped while so much is on the way that no ping gets through to it. It
-counts while nothing gets through at all: a slow link that goes on is not cut.
+It finds a cut in one direction, which a ping misses while messages still come in, and a receiver that has stopped while
+so much is on the way that no ping gets through to it. The kernel looks when it sends again: with a router that swallowed
+everything it gave up after 2.4 to 2.8 s. It counts while nothing at all gets through: a slow link is not cut.
 """
 
 
