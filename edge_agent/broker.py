@@ -44,7 +44,9 @@ class Config(BaseModel):
         None, description="File of mode 0600 with the password; a bare name is looked up among the systemd credentials."
     )
     prefix: Prefix = Field("factory", description="First level or levels of every topic.")
-    keepalive_s: int = Field(5, ge=1, le=3600, description="Without a word from us for one and a half times so long, the broker gives us up.")
+    keepalive_s: int = Field(
+        5, ge=1, le=3600, description="Without a word from us for one and a half times so long, the broker gives us up."
+    )
     tls: Tls | None = Field(None, description="TLS with verification, when present.")
 
     @model_validator(mode="before")
@@ -118,10 +120,17 @@ def new_client(config: Config, client_id: str) -> "Client":
     return client
 
 
+TLS_REASONS = {
+    "KEY_VALUES_MISMATCH": "the key does not belong to the certificate",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the other side wants a certificate: set cert and key in [mqtt.tls]",
+}
+"""OpenSSL's words for what an operator can mend."""
+
+
 def in_words(err: OSError | UnicodeError) -> str:
     """What went wrong with a socket or a file, for people."""
     if isinstance(err, ssl.SSLCertVerificationError):
         return f"its certificate was refused: {err.verify_message}"
     if isinstance(err, ssl.SSLError):
-        return f"TLS failed: {err.reason or err}"
+        return f"TLS failed: {TLS_REASONS.get(err.reason or '') or err.reason or err}"
     return getattr(err, "strerror", None) or str(err)

@@ -30,11 +30,17 @@ log = structlog.get_logger()
 TICK_S = 0.05  # how often the clock is looked at; loss of the agent is noticed that much later at most
 TOPICS = {"verdict/+": 1, "heartbeat": 0, "state": 1, "birth": 1}  # with the QoS of each
 
-Wish = Literal["stop", "reset", "look"]
+Wish = Literal["stop", "reset", "reopen", "look"]
+SIGNALS: dict[signal.Signals, Wish] = {
+    signal.SIGTERM: "stop",
+    signal.SIGINT: "stop",
+    signal.SIGUSR1: "reset",
+    signal.SIGHUP: "reopen",
+}
 
 
 class RejectArm:
-    """One arm, on the verdicts of one device. `run` returns after SIGTERM or Ctrl-C; SIGUSR1 takes back a stop.
+    """One arm, on the verdicts of one device. `run` returns after SIGTERM or Ctrl-C; SIGUSR1 takes back a stop, SIGHUP connects anew.
 
     Args:
         settings: the configuration file.
@@ -58,7 +64,7 @@ class RejectArm:
 
     def run(self) -> None:
         """Connects, and acts on what comes until it is told to stop. The broker may be away, also at the start."""
-        for number, wish in ((signal.SIGTERM, "stop"), (signal.SIGINT, "stop"), (signal.SIGUSR1, "reset")):
+        for number, wish in SIGNALS.items():
             signal.signal(number, lambda *_, wish=wish: self._wishes.put(wish))
         with self._lock:
             outcomes = [done for alarm in self._judge.begin(now_ms()) for done in self._pulses.take(alarm, now_ms())]
@@ -68,6 +74,8 @@ class RejectArm:
             while (wish := self._next_wish()) != "stop":
                 if wish == "reset":
                     self._reset()
+                elif wish == "reopen":
+                    self._connection.reopen()
                 self._look()
         finally:
             self._close()

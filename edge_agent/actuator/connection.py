@@ -50,6 +50,7 @@ class Connection:
         self._id = f"ea-{device}-arm-{uuid4().hex[:8]}"  # two of one name would throw each other out
         self._client = self._new_client()
         self._ended = threading.Event()
+        self._reopening = False
         self._why = self._told = ""  # it ended, or could not be made; and which of that was logged last
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
 
@@ -74,9 +75,15 @@ class Connection:
         self._client.disconnect()
         self._thread.join(CLOSE_S)
 
+    def reopen(self) -> None:
+        """Says goodbye and connects anew, with the password and certificates of now."""
+        self._reopening = True
+        self._client.disconnect()
+
     def _run(self) -> None:
         while not self._ended.is_set():
             self._why = ""
+            self._reopening = False
             try:
                 self._connect_and_listen()
             except (OSError, UnicodeError) as error:
@@ -85,6 +92,8 @@ class Connection:
                 self._why = str(error)
             except Exception as error:  # noqa: BLE001 - paho 2.1 raises all sorts of errors on malformed packets
                 self._why = f"the broker sent what cannot be read as MQTT 5: {error!r}"
+            if self._reopening:
+                continue
             if not self._ended.is_set() and self._why != self._told:  # once, not each second for days
                 log.warning("arm_disconnected", reason=f"{self._config.host}:{self._config.port}: {self._why}")
                 self._told = self._why

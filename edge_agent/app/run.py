@@ -72,7 +72,7 @@ def reload(agent: Agent, connector: Connector, old: Loaded) -> Loaded:
             raise ConfigError(f"restart needed for {keys}")
         _take_over(agent, connector, new)
     except FatalError as error:
-        agent.reporter.event("reload_refused", "warning", str(error))
+        agent.reporter.event("reload_refused", "warning", str(error), {"reason": str(error)[-200:]})
         return old
     else:
         agent.reporter.event(

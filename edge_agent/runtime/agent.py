@@ -71,6 +71,7 @@ class Agent:
     _health_due_s: float = 0.0
     is_ready: bool = False
     _line_connections: int = 0
+    _records_connections: int = 0
     _hanging: list[str] = field(default_factory=list)
 
     def start(self) -> None:
@@ -127,6 +128,9 @@ class Agent:
             if self.line.connections != self._line_connections:
                 self._line_connections = self.line.connections
                 self.records.hurry()
+            if self.records.connections != self._records_connections:
+                self._records_connections = self.records.connections
+                self._health_due_s = 0.0
             if time.monotonic() >= self._health_due_s:
                 self._publish_health()
             if self._all_is_judged():

@@ -19,6 +19,8 @@ WANTED = {
     "simulator",
     "stdout",
     "raspberry-pi-camera",
+    "external-trigger",
+    "gpio-trigger",
 }
 
 

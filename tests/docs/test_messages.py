@@ -5,6 +5,7 @@ from typing import get_args
 import pytest
 
 from edge_agent.config import load
+from edge_agent.wire.inbound import Trigger
 from edge_agent.wire.messages import ANSWERS, MESSAGES, State, UnknownCode
 from edge_agent.wire.topics import Topics
 from tests.fixtures import REPO
@@ -23,14 +24,23 @@ def _first_column(after):
     return [word for row in rows for word in re.findall(r"`([^`]+)`", row.split("|")[1])]
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=[f"{_name(example)} {example['seq']}" for example in EXAMPLES])
+SENT = [example for example in EXAMPLES if _name(example) != "trigger"]
+
+
+@pytest.mark.parametrize("example", SENT, ids=[f"{_name(example)} {example['seq']}" for example in SENT])
 def test_an_example_is_word_for_word_what_the_agent_would_send(example):
     message = {**MESSAGES, **ANSWERS}[_name(example)].model_validate_json(json.dumps(example))
     assert json.loads(message.payload()) == example
 
 
+def test_the_example_of_a_trigger_is_accepted_and_has_every_key():
+    (example,) = (example for example in EXAMPLES if _name(example) == "trigger")
+    heard = Trigger.model_validate_json(json.dumps(example))
+    assert heard.model_dump(by_alias=True).keys() == example.keys()
+
+
 def test_every_message_has_an_example():
-    assert {_name(example) for example in EXAMPLES} == {*MESSAGES, *ANSWERS}
+    assert {_name(example) for example in EXAMPLES} == {*MESSAGES, *ANSWERS, "trigger"}
 
 
 def test_a_verdict_is_as_small_as_it_says():
@@ -62,7 +72,7 @@ def test_every_event_that_the_code_knows_stands_in_the_table():
 
 def test_every_reason_for_an_unsent_verdict_stands_in_the_table():
     source = (REPO / "edge_agent" / "runtime" / "desk.py").read_text()
-    reasons = re.findall(r"unsent\.add\([^,]+, \"(\w+)\"", source) + re.findall(r"return \"(\w+)\"", source)
+    reasons = re.findall(r"_undelivered\([^,]+, \"(\w+)\"", source) + re.findall(r"return \"(\w+)\"", source)
     assert set(reasons) == set(_first_column("An event gives the range and the\nreason:"))
 
 

@@ -249,13 +249,13 @@ def test_a_broker_that_is_killed_is_noticed_by_send(broker):
 
 
 @pytest.mark.parametrize("keepalive_s", [1, 3600])
-def test_a_broker_that_answers_nothing_is_noticed_after_two_seconds_whatever_the_keepalive(broker, keepalive_s):
+def test_a_broker_that_answers_nothing_is_noticed_within_two_seconds_whatever_the_keepalive(broker, keepalive_s):
     publisher = mqtt.create(config_of(broker, keepalive_s=keepalive_s), "a")
     broker.freeze()
     began_s = time.monotonic()
     reason = poll_until_lost(publisher)
-    assert 1.9 < time.monotonic() - began_s < 4  # 2 to 2.5 s, and room for a busy machine
-    assert "the broker does not answer (for 2 s)" in reason
+    assert 1.2 < time.monotonic() - began_s < 4  # 1.25 to 1.75 s, and room for a busy machine
+    assert "the broker does not answer (for 1.25 s)" in reason
     publisher.close()
 
 
@@ -269,11 +269,11 @@ def test_a_broker_that_answers_nothing_is_noticed_though_messages_go_out_all_the
     publisher.close()
 
 
-def test_a_slow_broker_keeps_its_connection_though_it_pauses_for_a_second(broker):
+def test_a_slow_broker_keeps_its_connection_though_it_pauses(broker):
     publisher = mqtt.create(config_of(broker, keepalive_s=1), "a")
     for _ in range(2):
         broker.freeze()
-        thaw = threading.Timer(1, broker.thaw)
+        thaw = threading.Timer(0.7, broker.thaw)
         thaw.start()
         publisher.send(Message("verdict", b"{}", qos=1, token=1))
         assert receipt_of(publisher).accepted
@@ -703,7 +703,7 @@ def test_tls_files_that_cannot_be_used_are_refused(tmp_path, authority):
         ({"ca": tmp_path / "none"}, "mqtt.tls.ca: cannot use .*none: No such file"),
         ({"ca": garbage}, "mqtt.tls.ca: cannot use .*garbage"),
         ({"ca": authority.ca, "cert": garbage, "key": key}, "mqtt.tls.cert: cannot use .*garbage"),
-        ({"ca": authority.ca, "cert": other_cert, "key": key}, "KEY_VALUES_MISMATCH"),
+        ({"ca": authority.ca, "cert": other_cert, "key": key}, "the key does not belong"),
     ]:
         key.chmod(0o600)
         with pytest.raises(ConfigError, match=problem):

@@ -13,6 +13,7 @@ from edge_agent.wire.messages import Ack
 from tests.brokers import needs, running_broker
 from tests.chips import FAKE_GPIOD
 from tests.fixtures import REPO
+from tests.processes import ended
 from tests.system.agents import running_agent
 from tests.system.arms import EXAMPLE, ROOT, Agent, config, ready, running_arm
 
@@ -259,6 +260,28 @@ def test_a_configuration_that_cannot_be_used_ends_with_78_and_a_sentence(tmp_pat
     assert ended.returncode == 78
     assert words in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_sighup_connects_anew_with_the_password_of_now(tmp_path):
+    passwords, secret = tmp_path / "passwords", tmp_path / "secret"
+    program = needs("mosquitto_passwd", "mosquitto")
+
+    def agree_on(word):
+        passwords.touch()
+        subprocess.run([program, "-b", passwords, "arm", word], check=True, capture_output=True)
+        secret.write_text(f"{word}\n")
+        secret.chmod(0o600)
+
+    agree_on("first")
+    with running_broker(tmp_path, f"allow_anonymous false\npassword_file {passwords}") as broker:
+        mqtt = 'username = "arm"\npassword_file = "secret"'
+        with running_arm(tmp_path, config(broker, mqtt=mqtt)) as arm:
+            agree_on("second")
+            broker.reload()
+            arm.process.send_signal(signal.SIGHUP)
+            assert ended(lambda: arm.log.count("arm_connected") == 2)
+            arm.stop()
+            assert "arm_disconnected" not in arm.log
 
 
 def test_without_json_nothing_is_printed(tmp_path, broker, listener):

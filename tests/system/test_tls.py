@@ -46,12 +46,12 @@ def beside_an_ear(port, options):
     return f"allow_anonymous true\nlistener {port} {HOST}\n{options}"
 
 
-def agent_config(folder, port, ca, *, mqtt="", cert=None, key=None):
+def agent_config(folder, port, ca, *, cert=None, key=None):
     """An agent at 10 parts a second."""
     model = recording(folder / "one.npz")
     text = config_text(model=model, cameras=replay(PHOTOS, fps=10), port=port, verdict=RELAXED)
     own = f'cert = "{cert}"\nkey = "{key}"\n' if cert else ""
-    return f'{text}\n{mqtt}\n[mqtt.tls]\nca = "{ca}"\n{own}'
+    return f'{text}\n[mqtt.tls]\nca = "{ca}"\n{own}'
 
 
 def hear_out(listener):
@@ -131,7 +131,7 @@ def wants_a_certificate(_folder, authority):
         (another_host, "its certificate was refused: IP address mismatch"),
         (expired, "its certificate was refused: certificate has expired"),
         (plain_text, "Connection reset by peer"),
-        (wants_a_certificate, "CERTIFICATE_REQUIRED|EOF occurred|reset by peer|Broken pipe"),  # when it is told varies
+        (wants_a_certificate, "wants a certificate"),
     ],
     ids=["unknown authority", "another host", "expired", "plain text", "wants a certificate"],
 )
@@ -142,7 +142,7 @@ def test_a_wrong_broker_is_told_never_trusted_and_taken_once_it_is_right(tmp_pat
         running_agent(tmp_path, agent_config(tmp_path, port, authority.ca)) as agent,
     ):
         wait_for_log(agent, '"link_retry"')
-        assert re.search(f'"link_retry".*{reason}', agent.log())
+        assert re.search(f'"link_retry".*({reason})', agent.log())
         assert '"link_up"' not in agent.log()
         assert "New client connected" not in broker.log
         broker.stop()
@@ -266,7 +266,7 @@ def test_certificates_that_cannot_be_used_are_refused_and_what_runs_goes_on(tmp_
     broker, listener, agent, new = rotating
     good = (tmp_path / "own.pem").read_bytes()
     others = new.certify("after", CLIENT)[0].read_bytes()
-    for number, (bad, words) in enumerate([(others, "KEY_VALUES_MISMATCH"), (b"no certificate", "cannot use")], 1):
+    for number, (bad, words) in enumerate([(others, "the key does not belong"), (b"no certificate", "cannot use")], 1):
         (tmp_path / "own.pem").write_bytes(bad)
         agent.send(signal.SIGHUP)
         refused = listener.wait_for_count(is_event("reload_refused"), number)

@@ -108,6 +108,10 @@ class Wire:
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except OSError as err:
+            if (
+                self.encrypted
+            ):  # why it was closed may lie there unread: with TLS 1.3 a certificate is refused afterwards
+                self.read_ahead()
             self.failure = self.failure or in_words(err)
             raise
 
@@ -157,7 +161,8 @@ def dial(config: Config, context: ssl.SSLContext | None) -> Wire:
         return Wire(context.wrap_socket(sock, server_hostname=config.host) if context else sock)
     except OSError as err:
         sock.close()
-        raise PublisherLostError(f"{name}: {in_words(err)}") from err
+        during = "" if context is None or isinstance(err, ssl.SSLError) else "TLS handshake: "
+        raise PublisherLostError(f"{name}: {during}{in_words(err)}") from err
 
 
 def ready(wire: Wire, events: int, timeout_s: float, wake: socket.socket | None = None) -> int:
