@@ -14,6 +14,7 @@ from edge_agent.wire.messages import MOST_CAMERAS, Action
 
 LOST_MS = 1500.0  # without a heartbeat for so long, the agent is lost
 CLOCK_DRIFT = 0.0005  # two clocks that nobody sets run apart; 500 ppm is the most by which a kernel bends its own
+CROWD_MS = 100.0  # heartbeats that come closer together stood in a queue: what they name may stand there still
 CANNOT_JUDGE = ("starting", "error", "offline")
 SESSIONS_MOST = 16  # that are remembered
 
@@ -79,6 +80,7 @@ class _Numbers:
     dealt_with: int = 0  # the last that came, or that is known to be missing
     before_us: int = 0  # named by the first heartbeat that we heard: not ours to miss
     named: int = 0  # by the heartbeat before
+    named_ms: float = -math.inf  # when that came
     lost_to: float = 0  # up to here they are from a time of agent loss; infinity while that goes on
 
     def missing_below(self, seq: int) -> tuple[range, range]:
@@ -222,10 +224,12 @@ class Judge:
                 numbers.before_us = last_seq
             if session.judges(letter.received_ms):
                 numbers.lost_to = min(numbers.lost_to, last_seq)
+            if letter.received_ms - numbers.named_ms < CROWD_MS:
+                continue
             about = replace(_refused(letter, ""), camera=camera, session=beat.session)
             yield from self._gap(numbers, numbers.named + 1, about)  # of the beat before: a verdict may still be coming
             numbers.dealt_with = max(numbers.dealt_with, numbers.named)
-            numbers.named = last_seq
+            numbers.named, numbers.named_ms = last_seq, letter.received_ms
 
     def _gap(self, numbers: _Numbers, seq: int, about: Ruling) -> Iterator[Ruling]:
         """The parts without a verdict below this number count as unknown, as far as the arm had not seen to them."""

@@ -149,7 +149,7 @@ class Herald:
                 self._desk.confirm(notice)
             elif isinstance(notice, Up):
                 self._ups += 1
-                self._announce_due_s = 0.0
+                self._announce_due_s = self._beat_due_s = 0.0  # arms believe no verdict before they hear a heartbeat
             elif isinstance(notice, Down):
                 self._desk.give_up_unconfirmed(self._ups)
 

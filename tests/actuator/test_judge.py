@@ -233,6 +233,20 @@ def test_a_verdict_just_behind_the_heartbeat_that_names_it_is_no_gap(agent, arm)
     assert rulings(found) == ACTED
 
 
+def test_heartbeats_out_of_a_stall_say_nothing_of_verdicts_that_stand_behind_them(agent, arm):
+    waiting = [agent.verdict(1100, took_ms=400), agent.verdict(1350, took_ms=151)]
+    beats = [agent.heartbeat(1250, took_ms=249), agent.heartbeat(1500, took_ms=0.5)]
+    assert [ruling.why for ruling in hear(arm, *beats, *waiting)] == ["verdict", "verdict"]
+    assert hear(arm, agent.heartbeat(1750), agent.heartbeat(2000)) == []
+
+
+def test_a_gap_is_found_by_the_heartbeats_after_a_stall(agent, arm):
+    agent.verdict(1100)
+    hear(arm, agent.heartbeat(1250, took_ms=249), agent.heartbeat(1500, took_ms=0.5))
+    [gap] = hear(arm, agent.heartbeat(1750))
+    assert (gap.kind, gap.seq) == ("gap", 1)
+
+
 def test_a_verdict_behind_its_own_gap_is_not_acted_on_again(agent, arm):
     hear(arm, agent.verdict(1100, seq=3))
     assert rulings(arm.hear(agent.verdict(1090, seq=2, took_ms=20))) == [("verdict", "none", "duplicate")]

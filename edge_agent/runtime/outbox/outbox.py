@@ -23,6 +23,7 @@ HOPELESS = (0x90, 0x95, 0x99)  # MQTT 5, 3.4.2.1: topic, size or format will not
 SOON_S = 1.0  # a connection that breaks so soon after a message was sent may have broken of it:
 STEADY_S = 1.5  # the next one must first stand for so long without it,
 STRIKES = 3  # and after so many it was the message, and not the network
+CONFIRM_S = 10.0  # a broker that lives, but leaves a message unconfirmed for so long, never will confirm it
 FULL_RATE_PER_S = 100_000.0
 WRITE_AT_STOP_S = 1.0
 
@@ -158,6 +159,7 @@ class Outbox:
             while not self._stop.is_set():
                 self.last_tick_ns = time.monotonic_ns()
                 self._take_notices()
+                self._leave_if_unconfirmed()
                 self._send_some()
         except BaseException as error:  # noqa: BLE001 - the main thread raises it
             self.failed = error
@@ -178,6 +180,12 @@ class Outbox:
                 notice = self._link.inbox.get_nowait()
         except queue.Empty:
             return
+
+    def _leave_if_unconfirmed(self) -> None:
+        """Where the oldest message waits for too long, only a fresh connection helps: else the window stays full."""
+        oldest = next(iter(self._in_flight.values()), None)
+        if oldest is not None and self._is_settled() and time.monotonic() - oldest.sent_s > CONFIRM_S:
+            self._link.abort(f"a record was not confirmed within {CONFIRM_S:g} s")
 
     def _came_up(self) -> None:
         self._ups += 1
