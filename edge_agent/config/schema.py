@@ -25,7 +25,7 @@ Where = tuple[str | int, ...]
 
 ID_TAKEN = "is the id of a camera above; each needs its own"
 NEEDS_MQTT = "needs an [mqtt] table: what comes in comes by MQTT"
-TOO_LATE = "must be below deadline_ms ({:g}), which counts from the trigger too"
+TOO_LATE = "with the time to the next picture must be below deadline_ms ({:g}), which counts from the trigger too"
 TOO_NARROW = "is shorter than the {:.0f} ms between two pictures of this camera: most parts would have no frame"
 TOO_FAR = "must be below valid_ms ({:g}): the verdict would be stale when the part is there"
 NO_PACE = "with a trigger from outside a replay needs a rate: 0 shows everything at once"
@@ -234,7 +234,7 @@ class AgentConfig(Table):
                     problems.append((("cameras", index, "fps"), NO_PACE))
                 elif fps and 1000 / fps > trigger.window_ms:
                     problems.append(((*where, "window_ms"), TOO_NARROW.format(1000 / fps)))
-                if trigger.offset_ms >= due.deadline_ms:
+                if trigger.offset_ms + (1000 / fps if fps else 0) >= due.deadline_ms:
                     problems.append(((*where, "offset_ms"), TOO_LATE.format(due.deadline_ms)))
             if fire and fire.after_ms >= due.valid_ms:
                 problems.append((("cameras", index, "fire", "after_ms"), TOO_FAR.format(due.valid_ms)))

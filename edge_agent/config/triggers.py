@@ -70,7 +70,7 @@ class GpioTrigger(ExternalTrigger):
     edge: Literal["rising", "falling"] = Field("rising", description="Which edge is a part.")
     bias: Literal["as_is", "pull_up", "pull_down", "disabled"] = Field("as_is", description="The line's resistor.")
     debounce_ms: float = Field(
-        1, ge=0, le=1000, description="An edge counts once the line has been steady for so long."
+        0, ge=0, le=1000, description="An edge counts once the line has been steady for so long, and as of then."
     )
 
 

@@ -57,6 +57,7 @@ class Part:
     valid_until_ns: int
     trigger_id: str | None = None
     position: float | None = None
+    is_born_closed: bool = False  # opened after the end: no one else reports it
 
     @property
     def id(self) -> str:
@@ -85,7 +86,8 @@ class Ledger:
         deadline_ns, valid_ns = self._limits_ns
         with self._lock:
             number = self._numbers[camera] = self._numbers.get(camera, 0) + 1
-            part = Part(camera, number, since_ns, since_ns + deadline_ns, since_ns + valid_ns, trigger_id, position)
+            times = since_ns, since_ns + deadline_ns, since_ns + valid_ns
+            part = Part(camera, number, *times, trigger_id, position, is_born_closed=self._shut)
             if not self._shut:
                 self._open[part.id] = part
                 self.opened += 1
@@ -109,7 +111,8 @@ class Ledger:
 
     def shut(self) -> list[Part]:
         """The end: opens no more parts, and closes all; they are the caller's to report."""
-        self._shut = True
+        with self._lock:
+            self._shut = True
         return self.close_all()
 
     def next_deadline_ns(self) -> int | None:

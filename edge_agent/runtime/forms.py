@@ -58,9 +58,11 @@ class Forms:
         self._scribe, self._clock = scribe, scribe.clock
         self.fire = fire or {}
 
-    def has_unsure_clock(self, clock: wire.Clock) -> bool:
-        """Whether a camera's verdicts should say `fire_at`, and cannot."""
-        return any(not fire.may_be_told(clock) for fire in self.fire.values())
+    @property
+    def has_unsure_clock(self) -> bool:
+        """Whether a camera's verdicts should say `fire_at`, and cannot now."""
+        fires = self.fire.values()
+        return bool(fires) and not all(fire.may_be_told(self._scribe.wall_clock) for fire in fires)
 
     def sent(self, part: Part, decision: Decision, seq: int, sight: Sight) -> Sent:
         """What is known of a verdict before it is sent."""

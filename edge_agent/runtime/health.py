@@ -118,7 +118,7 @@ class Health:
         reasons += [f"{streak.verdict}_in_row:{name}" for name, streak in self.desk.streaks.over.items()]
         reasons += [f"no_ack:{name}" for name in (self.desk.acks.missing_now if self.desk.acks else ())]
         reasons += [f"connection_unstable:{name}" for name, link in self.links.items() if link.is_unstable]
-        if self.desk.forms.has_unsure_clock(self.vitals.clock):
+        if self.desk.forms.has_unsure_clock:
             reasons.append("clock_unsure")
         if self.outbox.trouble is not None:
             reasons.append("records_in_memory")

@@ -51,7 +51,7 @@ class Summons:
         with self._lock:
             self.calls += 1
             is_crowded = len(self._waiting) >= PENDING_MOST
-            if self.is_ready and not is_crowded:
+            if self.is_ready and not is_crowded and not part.is_born_closed:
                 self._waiting[part.id] = part
                 self._mailbox.bind(part.id, at_ns + self._terms.offset_ns)
                 return
@@ -89,7 +89,9 @@ class Summons:
         return "no_frame" if was_sought else "overload"
 
     def _close(self, part: Part, code: str) -> None:
-        if self._ledger.close(part):
+        if part.is_born_closed:
+            self._desk.judged(part, Decision.unknown("stopping"))
+        elif self._ledger.close(part):
             self._desk.judged(part, Decision.unknown(code))
 
 

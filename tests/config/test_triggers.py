@@ -38,14 +38,14 @@ def test_a_trigger_by_an_input_line_needs_the_line(tmp_path):
 
 
 def test_a_part_that_reaches_the_camera_after_its_verdict_is_due_is_refused(tmp_path):
-    text = triggered('kind = "mqtt"', "offset_ms = 150")
-    message = "must be below deadline_ms (150), which counts from the trigger too"
+    text = triggered('kind = "mqtt"', "offset_ms = 120")
+    message = "with the time to the next picture must be below deadline_ms (150), which counts from the trigger too"
     assert problem(tmp_path, text) == (line_of(text, "offset_ms"), "cameras[0].trigger.offset_ms", message)
 
 
 def test_a_window_without_a_picture_is_refused(tmp_path):
-    text = triggered('kind = "mqtt"', more=[('source = "photos"', 'source = "photos"\nfps = 5')])
-    message = "is shorter than the 200 ms between two pictures of this camera: most parts would have no frame"
+    text = triggered('kind = "mqtt"', more=[('source = "photos"', 'source = "photos"\nfps = 8')])
+    message = "is shorter than the 125 ms between two pictures of this camera: most parts would have no frame"
     assert problem(tmp_path, text)[1:] == ("cameras[0].trigger.window_ms", message)
 
 

@@ -54,10 +54,10 @@ def test_of_a_triggered_part_all_times_but_the_captures_count_from_the_trigger()
     assert verdict["captured_at"] == result["captured_at"]
 
 
-def test_an_unsure_clock_is_a_reason_where_fire_at_is_wanted():
-    unsure, sure = wire.Clock(synced=False, max_error_ms=None), wire.Clock(synced=True, max_error_ms=1)
-    with Station(one_after_the_other(Wire()), fire={"top": Fire(500, 10)}) as station:
-        assert station.desk.forms.has_unsure_clock(unsure)
-        assert not station.desk.forms.has_unsure_clock(sure)
+@pytest.mark.parametrize(("synced", "is_unsure"), [(True, False), (False, True)])
+def test_an_unsure_clock_is_a_reason_where_fire_at_is_wanted(synced, is_unsure):
+    clock = wire.Clock(synced=synced, max_error_ms=1)
+    with Station(one_after_the_other(Wire()), fire={"top": Fire(500, 10)}, wall_clock=clock) as station:
+        assert station.desk.forms.has_unsure_clock == is_unsure
         station.desk.forms.fire = {}
-        assert not station.desk.forms.has_unsure_clock(unsure)
+        assert not station.desk.forms.has_unsure_clock

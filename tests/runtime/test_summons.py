@@ -166,11 +166,11 @@ def test_edges_that_were_lost_are_parts_without_a_look(hall):
     assert (len(hall.verdicts()), hall.summons.uncalled) == (2 + LOST_MOST, 7)
 
 
-def test_a_call_after_the_end_is_no_part_and_has_no_verdict(hall):
+def test_a_call_after_the_end_is_told_so(hall):
     hall.station.ledger.shut()
-    hall.summons.call(time.monotonic_ns())
+    hall.summons.call(time.monotonic_ns(), "late")
     hall.expire()
-    assert hall.verdicts() == []
+    assert hall.verdicts() == [("unknown", ["stopping"])]
 
 
 class Race:
