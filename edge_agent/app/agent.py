@@ -89,7 +89,10 @@ def build(loaded: Loaded, wishes: "queue.SimpleQueue[Wish]") -> tuple[Agent, Con
         started_ns=time.monotonic_ns(),
         watches=road.watches,
         sensings=sensings,
-        triggered={road.scribe.topics.of("trigger", camera): camera for camera in road.summons},
+        summons=road.summons,
+        triggered={
+            road.scribe.topics.of("trigger", camera): camera for camera in road.summons.keys() - sensings.keys()
+        },
         inbound=inbound,
     )
     agent = Agent(
@@ -135,7 +138,7 @@ def _inbound(config: AgentConfig, road: Road, audit: Audit) -> Inbound:
         triggers=triggers,
         on_ack=(lambda ack, heard: acks.hear(ack, heard.received_ns)) if acks else None,
         audit=audit,
-        valid_ms=config.verdict.valid_ms,
+        deadline_ms=config.verdict.deadline_ms,
         own_clock=wall_clock,
     )
 

@@ -112,7 +112,7 @@ def _take_over(agent: Agent, connector: Connector, new: Loaded) -> None:
     agent.desk.streaks.set_limits(**row_limits(config))
     if agent.desk.acks and config.ack:
         agent.desk.acks.within_ms = config.ack.within_ms
-    agent.inbound.valid_ms = verdict.valid_ms
+    agent.inbound.deadline_ms = verdict.deadline_ms
     agent.scribe.identity = replace(
         agent.scribe.identity,
         config_sha256=new.sha256,

@@ -26,9 +26,11 @@ Where = tuple[str | int, ...]
 ID_TAKEN = "is the id of a camera above; each needs its own"
 NEEDS_MQTT = "needs an [mqtt] table: what comes in comes by MQTT"
 TOO_LATE = "with the time to the next picture must be below deadline_ms ({:g}), which counts from the trigger too"
+TOO_EARLY = "lies before the oldest picture of the ring, which reaches {:.0f} ms back: make ring larger"
 TOO_NARROW = "is shorter than the {:.0f} ms between two pictures of this camera: most parts would have no frame"
 TOO_FAR = "must be below valid_ms ({:g}): the verdict would be stale when the part is there"
 NO_PACE = "with a trigger from outside a replay needs a rate: 0 shows everything at once"
+ON_THE_WAY_MS = 50  # for a verdict that leaves at its deadline, and for the broker's confirmation
 ONE_PUBLISHER = "write either an [mqtt] or a [stdout] table: it says where verdicts go"
 
 
@@ -80,8 +82,12 @@ class CameraConfig(Table):
 class VerdictConfig(Table):
     """When a verdict is due, how long it is valid, and what the actuator is told to do without one."""
 
-    deadline_ms: float = Field(150, gt=0, le=60_000, description="From capture to publish; later it is unknown.")
-    valid_ms: float = Field(600, gt=0, le=600_000, description="From capture: after this nobody may act on it.")
+    deadline_ms: float = Field(
+        150, gt=0, le=60_000, description="From capture, or from the trigger, to publish; later it is unknown."
+    )
+    valid_ms: float = Field(
+        600, gt=0, le=600_000, description="From capture, or from the trigger: after this nobody may act on it."
+    )
     on_unknown: Action = Field("reject", description="Recommended to the actuator for `unknown`.")
     on_agent_loss: Action = Field("stop", description="Recommended to the actuator when the agent is lost.")
     unknown_in_row: int = Field(10, ge=0, le=10_000, description="So many `unknown` in a row are an alarm; 0: never.")
@@ -89,8 +95,10 @@ class VerdictConfig(Table):
 
     @model_validator(mode="after")
     def _valid_longer_than_deadline(self) -> "VerdictConfig":
-        if self.valid_ms < self.deadline_ms:
-            raise ValueError("valid_ms must not be below deadline_ms: a verdict would be born stale")
+        if self.valid_ms < self.deadline_ms + ON_THE_WAY_MS:
+            raise ValueError(
+                f"valid_ms must be at least {ON_THE_WAY_MS} above deadline_ms: a verdict has to reach the broker"
+            )
         return self
 
 
@@ -234,6 +242,8 @@ class AgentConfig(Table):
                     problems.append((("cameras", index, "fps"), NO_PACE))
                 elif fps and 1000 / fps > trigger.window_ms:
                     problems.append(((*where, "window_ms"), TOO_NARROW.format(1000 / fps)))
+                if fps and -trigger.offset_ms > trigger.ring * 1000 / fps:
+                    problems.append(((*where, "offset_ms"), TOO_EARLY.format(trigger.ring * 1000 / fps)))
                 if trigger.offset_ms + (1000 / fps if fps else 0) >= due.deadline_ms:
                     problems.append(((*where, "offset_ms"), TOO_LATE.format(due.deadline_ms)))
             if fire and fire.after_ms >= due.valid_ms:

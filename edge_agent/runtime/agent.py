@@ -32,6 +32,7 @@ LOADING_STEP_S = 30.0  # asked of systemd anew each round while the engine loads
 LOADING_MOST_S = 1800.0  # but not for ever: a build on the device takes minutes
 LOADING = ("pipeline", "cameras")
 LOOKING_MOST_S = 1.2
+GOODBYE_S = 0.5
 STUCK_S = 20.0  # a camera driver may block for ten on purpose
 Wish = Literal["stop", "reload"]
 
@@ -195,7 +196,12 @@ class Agent:
         self.health.stopping = True
         self._report(is_last=True)
         self.herald.report_unsent()
-        self.herald.announce(*self.health.state())
+        until_s = time.monotonic() + GOODBYE_S
+        while self.line.connected and not self.herald.announce(*self.health.state()):
+            if time.monotonic() > until_s:
+                self.line.abort("the broker did not take the last state: the will has to tell it")
+            time.sleep(0.02)
+        self.inbound.close()
 
     def _report(self, *, is_last: bool = False) -> None:
         now_s = time.monotonic()
@@ -259,5 +265,5 @@ class Agent:
         """Every camera was finite and has ended, and no frame or part waits."""
         if any(capture.condition != "finished" for capture in self.captures.values()):
             return False
-        waiting = sum(mailbox.counts.waiting for mailbox in self.mailboxes.values())
-        return waiting == 0 and self.ledger.opened == self.ledger.closed and self.pipeline.is_idle
+        is_empty = all(mailbox.is_empty for mailbox in self.mailboxes.values())
+        return is_empty and self.ledger.opened == self.ledger.closed and self.pipeline.is_idle

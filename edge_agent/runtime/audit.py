@@ -123,11 +123,10 @@ class Audit:
             waiting, self._waiting = self._waiting, _Waiting()
         if waiting.lost:
             self._lose(waiting.lost, "the disk does not keep up")
-        lines = self._lines(waiting)
-        if not lines:
+        if not waiting.entries and not waiting.floods:
             return
         try:
-            self._trail.append(lines)
+            self._trail.append(self._lines(waiting))
         except Exception as err:  # noqa: BLE001 - whatever a disk or a bug does: it costs these lines, and no more
             self._lose(len(waiting.entries) + len(waiting.floods), getattr(err, "strerror", None) or repr(err))
         else:

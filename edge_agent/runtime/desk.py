@@ -163,19 +163,20 @@ class Desk:
             self.last_seq[part.camera] = sent.seq
             if obstacle is None:
                 return replace(sent, in_time=True)
-            self._undelivered(sent, obstacle)
+            if obstacle != "told":
+                self._undelivered(sent, obstacle)
             return sent
 
     def _hand_over(self, topic: str, head: dict[str, object], sent: Sent) -> str | None:
         """Writes the verdict to the connection; why not, where that cannot be."""
-        remaining_ns = sent.part.valid_until_ns - self._clock.mono_ns()
-        if remaining_ns <= 0:
-            return "stale"
         try:
             payload = self.forms.verdict(head, sent).payload()
         except ValidationError:
             log.exception("verdict_not_written", part=sent.part.id)
             return "internal_error"
+        remaining_ns = sent.part.valid_until_ns - self._clock.mono_ns()  # the last thing before it is sent
+        if remaining_ns <= 0:
+            return "stale"
         token = self._await(sent)
         if self.acks:  # before it is sent: an arm may be quick
             self.acks.expect(
@@ -185,8 +186,8 @@ class Desk:
         if self._link.send(Message(topic, payload, qos=1, expiry_s=expiry_s, token=token)):
             return None
         with self._lock:
-            self._unconfirmed.pop(token, None)
-        return "no_connection"
+            is_ours = self._unconfirmed.pop(token, None) is not None
+        return "no_connection" if is_ours else "told"  # the connection broke meanwhile, and all on it was given up
 
     def _await(self, sent: Sent) -> int:
         with self._lock:

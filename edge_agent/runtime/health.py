@@ -18,6 +18,7 @@ from edge_agent.runtime.mailbox import Mailbox
 from edge_agent.runtime.outbox import Outbox
 from edge_agent.runtime.pipeline import Pipeline, Stages
 from edge_agent.runtime.sensing import Sensing
+from edge_agent.runtime.summons import Summons
 from edge_agent.wire import messages as wire
 
 STALL_S = 0.5
@@ -53,6 +54,7 @@ class Health:
     stall_s: float = STALL_S  # at the least
     watches: Mapping[str, CameraWatch] = field(default_factory=dict)
     sensings: Mapping[str, Sensing] = field(default_factory=dict)
+    summons: Mapping[str, Summons] = field(default_factory=dict)
     triggered: Mapping[str, str] = field(default_factory=dict)  # cameras by the topics of their triggers
     inbound: Inbound | None = None
 
@@ -85,7 +87,7 @@ class Health:
             "frames_failed": self.pipeline.failures,
             "latency_ms": self._latencies(),
             "acks": acks.counts if acks else {},
-            "inbound": self.inbound.counts if self.inbound else {},
+            "inbound": (self.inbound.counts if self.inbound else {}) | self._calls(),
             "records": {"waiting": self.outbox.waiting(), **self.outbox.counts},
             "links": {name: link.connections for name, link in self.links.items()},
             "temperature_c": vitals.temperature_c,
@@ -94,6 +96,11 @@ class Health:
             "rss_mb": vitals.rss_mb,
             "clock": vitals.clock,
         }
+
+    def _calls(self) -> dict[str, int]:
+        """Parts that were called for from outside, and edges that are not even parts."""
+        calls = {f"called.{name}": summons.calls for name, summons in self.summons.items()}
+        return calls | {f"lost.{name}": summons.uncalled for name, summons in self.summons.items() if summons.uncalled}
 
     def _latencies(self) -> dict[str, wire.LatencyHealth]:
         round_trip = self.desk.acks.round_trip() if self.desk.acks else None

@@ -17,6 +17,7 @@ from edge_agent.wire import messages as wire
 log = structlog.get_logger()
 HEARTBEAT_S = 0.25
 ANNOUNCE_S = 10.0
+AGAIN_S = 0.1  # where it did not go out: there is no connection, or the broker takes no more unconfirmed messages now
 REPORT_S = 2.0
 MOST_REASONS = 16
 CAN_JUDGE = ("ready", "running", "degraded")
@@ -42,26 +43,30 @@ class Herald:
             self._link.abort("a verdict was not confirmed while it was valid")
         if self.winding_down:  # what is being stopped looks as if nothing were wrong with it
             return
+        if (
+            state in CAN_JUDGE and now_s >= self._beat_due_s
+        ):  # first of all: arms believe no verdict before they hear one
+            due_s = self._beat_due_s + HEARTBEAT_S
+            self._beat_due_s = due_s if due_s > now_s else now_s + HEARTBEAT_S
+            self._beat(state)
         if (state, reasons) != self._said or now_s >= self._announce_due_s:
             self.announce(state, reasons)
-        if state in CAN_JUDGE and now_s >= self._beat_due_s:
-            self._beat_due_s = max(self._beat_due_s + HEARTBEAT_S, now_s)
-            self._beat(state)
         if now_s >= self._report_due_s:
             self._report_due_s = now_s + REPORT_S
             self._desk.settle_overdue()
             self._report()
 
-    def announce(self, state: wire.State, reasons: tuple[str, ...]) -> None:
-        """Publishes `state` and `birth`, retained, with all that is known now."""
+    def announce(self, state: wire.State, reasons: tuple[str, ...]) -> bool:
+        """Publishes `state` and `birth`, retained, with all that is known now. False: they did not go out."""
         if (state, reasons) != self._said:
             log.info("state", state=state, reasons=list(reasons))
         self._said = (state, reasons)
-        self._announce_due_s = time.monotonic() + ANNOUNCE_S
-        self._send_state(state, reasons)
+        is_said = self._send_state(state, reasons)
         topic = self._scribe.topics.of("birth")
         with self._scribe.page(topic) as head:
-            self._link.send(Message(topic, self._birth(head).payload(), qos=1, retain=True))
+            is_said &= self._link.send(Message(topic, self._birth(head).payload(), qos=1, retain=True))
+        self._announce_due_s = time.monotonic() + (ANNOUNCE_S if is_said else AGAIN_S)
+        return is_said
 
     def renew(self) -> None:
         """State and birth are published again at the next tick."""
@@ -104,11 +109,11 @@ class Herald:
             else:
                 self._reporter.event("arm_back", "info", "somebody subscribes to the verdicts again")
 
-    def _send_state(self, state: wire.State, reasons: tuple[str, ...]) -> None:
+    def _send_state(self, state: wire.State, reasons: tuple[str, ...]) -> bool:
         topic = self._scribe.topics.of("state")
         with self._scribe.page(topic) as head:
             payload = wire.StateMessage(**head, state=state, reasons=_at_most(reasons, MOST_REASONS)).payload()
-            self._link.send(Message(topic, payload, qos=1, retain=True))
+            return self._link.send(Message(topic, payload, qos=1, retain=True))
 
     def _birth(self, head: dict[str, Any]) -> wire.Birth:
         who = self._scribe.identity
@@ -149,7 +154,7 @@ class Herald:
                 self._desk.confirm(notice)
             elif isinstance(notice, Up):
                 self._ups += 1
-                self._announce_due_s = self._beat_due_s = 0.0  # arms believe no verdict before they hear a heartbeat
+                self._announce_due_s = self._beat_due_s = 0.0
             elif isinstance(notice, Down):
                 self._desk.give_up_unconfirmed(self._ups)
 

@@ -28,6 +28,7 @@ M = TypeVar("M", bound=Model)
 MOST_BYTES = 4096
 MOST_PER_S = 200  # on one topic; no line has so many parts
 MOST_AT_ONCE = 400
+ARMS = 10  # one topic has the acks of all arms and cameras
 REMEMBERED_IDS = 1000  # of triggers, for each camera
 Kind = Literal["trigger", "ack", "unknown_topic"]
 Outcome = Literal[
@@ -71,9 +72,9 @@ class TriggerInput:
 class _Source:
     """One topic: how much of it is let through, and which ids it has used lately."""
 
-    def __init__(self, kind: Kind, camera: str = "") -> None:
+    def __init__(self, kind: Kind, camera: str = "", *, times: int = 1) -> None:
         self.kind, self.camera = kind, camera
-        self.allowance = Allowance(MOST_PER_S, MOST_AT_ONCE)
+        self.allowance = Allowance(times * MOST_PER_S, times * MOST_AT_ONCE)
         self._ids: set[str] = set()
         self._ids_in_order: deque[str] = deque()
 
@@ -96,7 +97,8 @@ class Inbound:
         triggers: the cameras that messages trigger.
         on_ack: gets each ack; None where none are expected.
         audit: where every message is written down.
-        valid_ms: a trigger whose part was sensed longer ago is of no use any more. The attribute may be set at any time. May change while running.
+        deadline_ms: a trigger whose part was sensed longer ago is of no use: its verdict would be due already. The
+            attribute may be set at any time.
         own_clock: how good the wall clock of this machine is now.
     """
 
@@ -107,16 +109,17 @@ class Inbound:
         triggers: Mapping[str, TriggerInput],
         on_ack: Callable[[Ack, Heard], object] | None,
         audit: Audit,
-        valid_ms: float,
+        deadline_ms: float,
         own_clock: Callable[[], ClockQuality],
         clock: Clock = SYSTEM,
     ) -> None:
         self.refusals = Refusals()
         self._triggers, self._on_ack, self._audit = dict(triggers), on_ack, audit
-        self.valid_ms, self._own_clock, self._clock = valid_ms, own_clock, clock
+        self.deadline_ms, self._own_clock, self._clock = deadline_ms, own_clock, clock
+        self._is_closed = False
         self._sources = {topics.of("trigger", camera): _Source("trigger", camera) for camera in triggers}
         self._ack_topic, self._trigger_root = topics.of("ack"), topics.of("trigger") + "/"
-        self._sources[self._ack_topic] = _Source("ack")
+        self._sources[self._ack_topic] = _Source("ack", times=ARMS)
         self._unwanted, self._unknown = _Source("trigger"), _Source("unknown_topic")
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
@@ -134,6 +137,10 @@ class Inbound:
     def topics(self) -> tuple[str, ...]:
         """What to subscribe to."""
         return tuple(topic for topic in self._sources if topic != self._ack_topic or self._on_ack)
+
+    def close(self) -> None:
+        """From now on nothing is wanted: the agent stops, and what it does not write down it must not do."""
+        self._is_closed = True
 
     def hear(self, heard: Heard) -> None:
         """Takes one message. Never raises."""
@@ -162,7 +169,7 @@ class Inbound:
             return "flood"
         if source is self._unknown:
             return "unknown_topic"
-        if source is self._unwanted or (source.kind == "ack" and self._on_ack is None):
+        if self._is_closed or source is self._unwanted or (source.kind == "ack" and self._on_ack is None):
             return "unwanted"
         return None
 
@@ -203,7 +210,7 @@ class Inbound:
         if error_ms is not None:
             at_ns = self._clock.mono_of(trigger.time)
             age_ms = (heard.received_ns - at_ns) / 1e6
-            if age_ms - error_ms > self.valid_ms:
+            if age_ms - error_ms > self.deadline_ms:
                 return None
             if error_ms <= tolerance_ms and age_ms >= -tolerance_ms:  # from the future it cannot come: a clock is wrong
                 return at_ns

@@ -8,14 +8,15 @@ needs. At every moment, for each mailbox, made = taken + dropped + waiting.
 import threading
 import time
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from edge_agent.core.datatypes import Frame
 
-Token = Hashable
+Token = str
 """Who asked for a frame: the id of a part."""
+PINNED_MOST = 64  # tokens of one camera: each may hold a picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,12 @@ class Mailbox:
         with self._wake:
             waiting = sum(not held.taken for held in self._all_held())
             return Counts(self._made, self._taken, self._dropped, waiting)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is to be taken. The ring may hold frames for triggers that come late."""
+        with self._wake:
+            return self._slot is None and not self._bound
 
     def put(self, frame: Frame, timeout_s: float | None = None) -> bool:
         """Hands a frame in. The capture thread calls it.
@@ -165,7 +172,8 @@ class Mailbox:
 
     def _keep(self, held: _Held) -> None:
         captured_ns = held.frame.captured_ns
-        for token in [t for t, not_before_ns in self._sought.items() if captured_ns >= not_before_ns]:
+        fitting = [t for t, not_before_ns in self._sought.items() if captured_ns >= not_before_ns]
+        for token in fitting[: PINNED_MOST - len(self._bound)]:
             self._pin(token, self._sought.pop(token), held)
         if self._ring_size:
             self._ring.append(held)

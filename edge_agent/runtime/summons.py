@@ -13,7 +13,8 @@ from edge_agent.runtime.desk import Desk
 from edge_agent.runtime.mailbox import Mailbox, Token
 from edge_agent.runtime.trigger import FrameInspector, Judged, MakeRule
 
-PENDING_MOST = 16  # parts of a camera that wait for their frame or for the engine: each may hold a picture
+WAITING_MOST = 1000  # parts of a camera that are on their way to it
+PENDING_MOST = 16  # parts of a camera that should have been before it, and have no verdict yet
 RUNS = 15  # of late, by which it is told whether a part can be judged in time
 LOST_MOST = 16  # verdicts at once for edges that were lost: more are no parts any more, but a broken sensor
 
@@ -27,7 +28,7 @@ class Terms:
 
 
 class Summons:
-    """One camera's. `call` and `lose` are for whoever hears the sensor, `take` for the pipeline, `give_up` for the timer.
+    """One camera's. `call` and `lose` are for whoever hears the sensor, `take` and `took` for the pipeline, `give_up` for the timer.
 
     Attributes:
         is_ready: whether there is an engine that could judge a part. To be set once there is.
@@ -44,13 +45,14 @@ class Summons:
         self.calls = self.uncalled = 0
         self._lock = threading.Lock()  # a part waits and its frame is sought, or neither
         self._waiting: dict[Token, Part] = {}
+        self._runs_ns: deque[int] = deque(maxlen=RUNS)  # the pipeline's alone
 
     def call(self, at_ns: int, trigger_id: str | None = None, position: float | None = None) -> None:
         """A part comes, sensed at that moment (monotonic). It gets its verdict, whatever happens."""
-        part = self._ledger.open(self._camera, at_ns, trigger_id, position)
         with self._lock:
             self.calls += 1
-            is_crowded = len(self._waiting) >= PENDING_MOST
+            part = self._ledger.open(self._camera, at_ns, trigger_id, position)
+            is_crowded = self._is_crowded()
             if self.is_ready and not is_crowded and not part.is_born_closed:
                 self._waiting[part.id] = part
                 self._mailbox.bind(part.id, at_ns + self._terms.offset_ns)
@@ -66,7 +68,7 @@ class Summons:
         for _ in range(told):
             self._close(self._ledger.open(self._camera, at_ns), "overload")
 
-    def take(self, token: Token, frame: Frame, needs_ns: int) -> Part | None:
+    def take(self, token: Token, frame: Frame) -> Part | None:
         """The part that this frame is for, where it can still be judged in time; otherwise it is closed here."""
         with self._lock:
             part = self._waiting.pop(token, None)
@@ -75,10 +77,17 @@ class Summons:
         if frame.captured_ns > part.since_ns + self._terms.offset_ns + self._terms.window_ns:
             self._close(part, "no_frame")
             return None
+        needs_ns = median(self._runs_ns) if self._runs_ns else 0
         if self._clock.mono_ns() + needs_ns > part.deadline_ns:  # else each part would be a little too late
             self._close(part, "overload")
+            if frame.captured_ns + needs_ns > part.deadline_ns:
+                self._runs_ns.clear()  # not even a fresh one could be judged; whether that goes on only a run can show
             return None
         return part
+
+    def took(self, run_ns: int) -> None:
+        """How long the engine and all around it had a part."""
+        self._runs_ns.append(run_ns)
 
     def give_up(self, part: Part) -> str | None:
         """Why a part that was closed at its deadline could not be judged; None where the pipeline is about to."""
@@ -87,6 +96,12 @@ class Summons:
                 return None
             was_sought = self._mailbox.unbind(part.id) == "sought"
         return "no_frame" if was_sought else "overload"
+
+    def _is_crowded(self) -> bool:
+        """With the lock held. Parts that are still on their way to the camera hold no picture, and nothing up."""
+        now_ns, offset_ns = self._clock.mono_ns(), self._terms.offset_ns
+        due = sum(part.since_ns + offset_ns <= now_ns for part in self._waiting.values())
+        return due >= PENDING_MOST or len(self._waiting) >= WAITING_MOST
 
     def _close(self, part: Part, code: str) -> None:
         if part.is_born_closed:
@@ -110,7 +125,6 @@ class TriggeredInspector(FrameInspector):
     ) -> None:
         super().__init__(camera, ledger, labels, rules)
         self._summons, self._clock = summons, clock
-        self._runs_ns: deque[int] = deque(maxlen=RUNS)
         self._began_ns = 0
 
     def begin(self, frame: Frame, token: Token | None = None) -> Part | None:
@@ -118,13 +132,10 @@ class TriggeredInspector(FrameInspector):
         if token is None:
             return None
         self._began_ns = self._clock.mono_ns()
-        part = self._summons.take(token, frame, int(median(self._runs_ns)) if self._runs_ns else 0)
-        if part is None and self._runs_ns:
-            self._runs_ns.popleft()  # a slow time passes, and only a run can show that
-        return part
+        return self._summons.take(token, frame)
 
     def finish(self, frame: Frame, part: Part | None, detections: Detections, *, is_fit: bool = True) -> list[Judged]:
         """One frame is all the evidence there is."""
         judged = super().finish(frame, part, detections, is_fit=is_fit)
-        self._runs_ns.append(self._clock.mono_ns() - self._began_ns)
+        self._summons.took(self._clock.mono_ns() - self._began_ns)
         return judged

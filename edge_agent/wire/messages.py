@@ -20,7 +20,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 VERDICT_BYTES = 1023
-SHORT = 12  # bytes of a name in a verdict that would be too long otherwise
+SHORT = 8  # bytes of a name in a verdict that would be too long otherwise
 MOST_CAMERAS = 100
 
 Text = Annotated[str, Field(max_length=200)]
@@ -47,8 +47,8 @@ UnknownCode = Literal[
 
 
 def cut(text: str, most: int = 64) -> str:
-    """At most so many bytes of UTF-8: what a model file says of itself may be longer than a message has room for."""
-    return text.encode()[:most].decode(errors="ignore")
+    """At most so many bytes of UTF-8, and no control characters: a model file may say anything of itself."""
+    return "".join(c if c.isprintable() else " " for c in text).encode()[:most].decode(errors="ignore")
 
 
 def utc_text(when: datetime) -> str:
@@ -118,15 +118,13 @@ class Clock(Part):
 
 
 class Latency(Part):
-    """Where the time went, in milliseconds. `total` is from capture to the decision; null where a stage did not run."""
+    """Where the time went, in milliseconds, from capture or trigger on; null where a stage did not run."""
 
-    queue: Ms | None = Field(
-        None, description="From capture until preprocessing: waiting, decoding, a look at the camera's health."
-    )
+    queue: Ms | None = Field(None, description="Until preprocessing: waiting, decoding, a look at the camera's health.")
     preprocess: Ms | None = Field(None, description="Resize, pad and convert into the engine's memory.")
     infer: Ms | None = Field(None, description="The engine alone.")
     decide: Ms | None = Field(None, description="Decoding, tracking and rules.")
-    total: Ms = Field(description="From capture to the decision.")
+    total: Ms = Field(description="From capture, or from the trigger, to the decision.")
 
 
 class Model(Part):
@@ -147,7 +145,9 @@ class Verdict(Envelope):
     part_id: PartId = Field(description="Unique within the session.")
     verdict: VerdictWord
     reasons: tuple[Reason, ...] = Field(max_length=4)
-    captured_at: Utc = Field(description="When the deciding frame was captured.")
+    captured_at: Utc = Field(
+        description="When the deciding frame was captured; without one, when the part was triggered."
+    )
     valid_until: Utc = Field(description="After this nobody may act on it.")
     fire_at: Utc | None = Field(None, description="When to act, for belts of known speed.")
     sent_mono_ms: Ms = Field(description="The sender's monotonic clock at sending.")

@@ -276,7 +276,7 @@ def test_a_camera_whose_pictures_change_size_is_judged_on(tmp_path):
     for number, size in enumerate(sizes):
         cv2.imwrite(str(folder / f"{number}.png"), cv2.resize(CAT, size))
     text = config_text(
-        model=YOLOX, cameras=replay(folder, fps=0, loop=False), port=1, verdict="deadline_ms = 9000\nvalid_ms = 9000"
+        model=YOLOX, cameras=replay(folder, fps=0, loop=False), port=1, verdict="deadline_ms = 9000\nvalid_ms = 9900"
     )
     config = the_file(tmp_path, "agent.toml", text[: text.index("[mqtt]")].encode() + b"[stdout]\n")
     done = edge_agent("run", "--config", config, timeout=40)

@@ -36,7 +36,10 @@ def fingerprint(config: Config) -> str:
     """Changes with every secret and certificate that the table names. Raises `ConfigError`."""
     digest = hashlib.sha256((read_password(config) or "").encode())
     for path in tls_files(config):
-        digest.update(path.read_bytes())
+        try:
+            digest.update(path.read_bytes())
+        except OSError as error:
+            raise ConfigError(f"mqtt.tls: cannot read {path}: {error.strerror}") from error
     return digest.hexdigest()
 
 

@@ -183,7 +183,9 @@ class MqttPublisher:
         with self._lock:
             self._client.subscribe([(topic, options) for topic in topics])
         self._await("SUBSCRIBE", self._subacks, until_s)
-        answers = zip(topics, self._subacks[0], strict=False)
+        if len(self._subacks[0]) != len(topics):
+            raise PublisherLostError(f"{self._name}: the broker answered another SUBSCRIBE than ours")
+        answers = zip(topics, self._subacks[0], strict=True)
         self.refused = {topic: in_words(reason) for topic, reason in answers if reason.is_failure}
 
     def _await(self, question: str, answers: Sequence[object], until_s: float) -> None:
