@@ -104,7 +104,7 @@ class Connection:
         config = self._config
         client = self._client = self._new_client()
         client.connect(config.host, config.port, config.keepalive_s, clean_start=True, properties=_no_session())
-        if self._ended.is_set():  # since it began to connect
+        if self._ended.is_set() or self._reopening:  # since it began to connect
             client.disconnect()
         while client.loop(LOOK_S) == MQTTErrorCode.MQTT_ERR_SUCCESS:
             pass

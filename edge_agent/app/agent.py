@@ -75,7 +75,7 @@ def build(loaded: Loaded, wishes: "queue.SimpleQueue[Wish]") -> tuple[Agent, Con
     reporter, desk = road.reporter, road.desk
     audit = Audit(records_folder(config))
     inbound = _inbound(config, road, audit)
-    herald = Herald(road.scribe, desk, line, reporter)
+    herald = Herald(road.scribe, desk, line, reporter, listens=inbound.topics())
     sensings = {camera.id: sensing for camera in config.cameras if (sensing := _sensing(camera, road))}
     health = Health(
         captures={camera.id: make_capture(camera, road) for camera in config.cameras},
@@ -129,7 +129,12 @@ def _inbound(config: AgentConfig, road: Road, audit: Audit) -> Inbound:
     """The gate for what comes in: triggers, and what arms say."""
     acks = road.desk.acks
     triggers = {
-        camera.id: TriggerInput(road.summons[camera.id].call, camera.trigger.time_tolerance_ms)
+        camera.id: TriggerInput(
+            road.summons[camera.id].call,
+            road.summons[camera.id].doubt,
+            camera.trigger.time_tolerance_ms,
+            camera.trigger.window_ms,
+        )
         for camera in config.cameras
         if isinstance(camera.trigger, MqttTrigger)
     }

@@ -70,16 +70,17 @@ def reload(agent: Agent, connector: Connector, old: Loaded) -> Loaded:
         if restart:
             keys = ", ".join(dotted(change) for change in restart)
             raise ConfigError(f"restart needed for {keys}")
-        _take_over(agent, connector, new)
+        has_new_credentials = _take_over(agent, connector, new)
     except FatalError as error:
         agent.reporter.event("reload_refused", "warning", str(error), {"reason": str(error)[-200:]})
         return old
     else:
+        changed = [dotted(change) for change in live] + ["mqtt credentials"] * has_new_credentials
         agent.reporter.event(
             "reloaded",
             "info",
             "the configuration was read again",
-            {"changed": ", ".join(dotted(change) for change in live)[:200], "config_sha256": new.sha256},
+            {"changed": ", ".join(changed)[:200], "config_sha256": new.sha256},
         )
         return new
     finally:
@@ -87,8 +88,8 @@ def reload(agent: Agent, connector: Connector, old: Loaded) -> Loaded:
             agent.notifier.ready()
 
 
-def _take_over(agent: Agent, connector: Connector, new: Loaded) -> None:
-    """All that can fail comes first, so that a file that is refused changes nothing."""
+def _take_over(agent: Agent, connector: Connector, new: Loaded) -> bool:
+    """All that can fail comes first, so that a file that is refused changes nothing. Whether credentials are new."""
     config, engine = new.config, agent.pipeline.engine
     if engine is None:
         raise ConfigError("the engine is not open")
@@ -124,6 +125,7 @@ def _take_over(agent: Agent, connector: Connector, new: Loaded) -> None:
         agent.records.reopen()
     agent.herald.renew()
     logs.set_level(config.log.level)
+    return has_new_credentials
 
 
 def _listen_to_signals() -> "queue.SimpleQueue[Wish]":

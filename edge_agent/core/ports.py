@@ -123,7 +123,8 @@ class Receipt:
 class Heard:
     """One message that came in on a subscription. `retained`: it was published to be kept, or had been.
 
-    `expiry_s` is what is left of its validity, None where it has no end; `received_ns` is CLOCK_MONOTONIC when it was here.
+    `expiry_s` is what is left of its validity, None where it has no end. `received_ns` is CLOCK_MONOTONIC when it was read;
+    it may have been here for up to `waited_ns`, because nobody looked.
     """
 
     topic: str
@@ -131,6 +132,7 @@ class Heard:
     retained: bool
     expiry_s: int | None
     received_ns: int
+    waited_ns: int = 0
 
 
 class Publisher(Protocol):

@@ -86,6 +86,7 @@ class Acks:
         self._counts = dict.fromkeys(COUNTED, 0)
         self._findings: dict[str, dict[tuple[str, ...], AckFinding]] = {camera: {} for camera in self._cameras}
         self._round_trips_ms: deque[float] = deque(maxlen=ROUND_TRIPS)
+        self.contradicted_ns: dict[str, int] = {}  # by camera: when an arm did last what its verdict forbids
 
     def expect(self, camera: str, seq: int, trigger_id: str | None, verdict: Word, at_ns: int) -> None:
         """A verdict is about to be written: its ack may be heard before the writer goes on."""
@@ -117,7 +118,7 @@ class Acks:
             if verdict.fate == "open" and received_ns - verdict.at_ns > self.within_ms * 1e6:
                 self._miss(known, verdict)
             known.heard_seq = max(known.heard_seq, verdict.seq)
-            self._compare(verdict, ack)
+            self._compare(verdict, ack, received_ns)
             return self._acknowledge(known, verdict)
 
     def tick(self, now_ns: int) -> None:
@@ -197,7 +198,7 @@ class Acks:
             if oldest.trigger_id is not None and known.triggers.get(oldest.trigger_id) == oldest.seq:
                 del known.triggers[oldest.trigger_id]
 
-    def _compare(self, verdict: _Verdict, ack: Ack) -> None:
+    def _compare(self, verdict: _Verdict, ack: Ack, received_ns: int) -> None:
         """Doing nothing about a pass is what a pass asks for; about `unknown` the arm's own settings decide."""
         if ack.action == "none" and verdict.word != "pass":
             why = wire.cut(ack.why or "not_said", WHY_BYTES)
@@ -209,6 +210,7 @@ class Acks:
             self._note("verdicts_not_done", verdict, why=why)
         elif (verdict.word, ack.action) in OPPOSITES:
             self._counts["contradicts"] += 1
+            self.contradicted_ns[verdict.camera] = received_ns
             self._note("verdicts_contradicted", verdict, verdict=verdict.word, action=ack.action)
 
     def _note(self, code: Code, about: _Verdict, /, **facts: str) -> None:

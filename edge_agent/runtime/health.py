@@ -124,6 +124,9 @@ class Health:
             reasons.append("no_arm")
         reasons += [f"{streak.verdict}_in_row:{name}" for name, streak in self.desk.streaks.over.items()]
         reasons += [f"no_ack:{name}" for name in (self.desk.acks.missing_now if self.desk.acks else ())]
+        acks, inbound = self.desk.acks, self.inbound
+        reasons += _recent("arm_contradicts", acks.contradicted_ns if acks else {})
+        reasons += _recent("triggers_refused", inbound.missed_ns if inbound else {})
         reasons += [f"connection_unstable:{name}" for name, link in self.links.items() if link.is_unstable]
         if self.desk.forms.has_unsure_clock:
             reasons.append("clock_unsure")
@@ -160,6 +163,11 @@ class Health:
             unhealthy=watch.times if watch else 0,
             picture=watch.picture() if watch else None,
         )
+
+
+def _recent(reason: str, cameras: Mapping[str, int]) -> list[str]:
+    """For each camera of which it is not long ago."""
+    return [f"{reason}:{camera}" for camera, then_ns in sorted(dict(cameras).items()) if _recently(then_ns)]
 
 
 def _recently(then_ns: int | None) -> bool:

@@ -17,8 +17,10 @@ from edge_agent.wire import messages as wire
 log = structlog.get_logger()
 HEARTBEAT_S = 0.25
 ANNOUNCE_S = 10.0
+OWN, OWN_NAME = -1, ""  # the token of state and birth, and who they are of where cameras are meant
 AGAIN_S = 0.1  # where it did not go out: there is no connection, or the broker takes no more unconfirmed messages now
 REPORT_S = 2.0
+OUTAGE_S = 10.0  # an event for what could not be sent meanwhile
 MOST_REASONS = 16
 CAN_JUDGE = ("ready", "running", "degraded")
 
@@ -26,13 +28,18 @@ CAN_JUDGE = ("ready", "running", "degraded")
 class Herald:
     """`tick` belongs to the timer thread."""
 
-    def __init__(self, scribe: Scribe, desk: Desk, link: Link, reporter: Reporter) -> None:
+    def __init__(
+        self, scribe: Scribe, desk: Desk, link: Link, reporter: Reporter, *, listens: tuple[str, ...] = ()
+    ) -> None:
         self._scribe, self._desk, self._link, self._reporter = scribe, desk, link, reporter
+        self._listens = listens
+        self._refusal: int | None = None  # the code with which the broker did not take state or birth
         self._said: tuple[wire.State, tuple[str, ...]] = ("starting", ())
         self._nobody_listens = False
         self.winding_down = False
         self._ups = 0
         self._beat_due_s = self._announce_due_s = self._report_due_s = 0.0
+        self._unsent_due_s = time.monotonic() + OUTAGE_S
 
     def tick(self, state: wire.State, reasons: tuple[str, ...]) -> None:
         """The timer's round: receipts, announcements, heartbeat, reports."""
@@ -59,12 +66,13 @@ class Herald:
     def announce(self, state: wire.State, reasons: tuple[str, ...]) -> bool:
         """Publishes `state` and `birth`, retained, with all that is known now. False: they did not go out."""
         if (state, reasons) != self._said:
-            log.info("state", state=state, reasons=list(reasons))
+            say = log.warning if state in ("degraded", "error") else log.info
+            say("state", state=state, reasons=list(reasons))
         self._said = (state, reasons)
         is_said = self._send_state(state, reasons)
         topic = self._scribe.topics.of("birth")
         with self._scribe.page(topic) as head:
-            is_said &= self._link.send(Message(topic, self._birth(head).payload(), qos=1, retain=True))
+            is_said &= self._link.send(Message(topic, self._birth(head).payload(), qos=1, retain=True, token=OWN))
         self._announce_due_s = time.monotonic() + (ANNOUNCE_S if is_said else AGAIN_S)
         return is_said
 
@@ -100,7 +108,8 @@ class Herald:
             self._reporter.event("verdicts_unsent", "alarm", text, span.data())
 
     def _report(self) -> None:
-        if self._link.connected:
+        if self._link.connected or time.monotonic() >= self._unsent_due_s:
+            self._unsent_due_s = time.monotonic() + OUTAGE_S
             self.report_unsent()
         if self._desk.nobody_listens != self._nobody_listens:
             self._nobody_listens = self._desk.nobody_listens
@@ -113,7 +122,7 @@ class Herald:
         topic = self._scribe.topics.of("state")
         with self._scribe.page(topic) as head:
             payload = wire.StateMessage(**head, state=state, reasons=_at_most(reasons, MOST_REASONS)).payload()
-            return self._link.send(Message(topic, payload, qos=1, retain=True))
+            return self._link.send(Message(topic, payload, qos=1, retain=True, token=OWN))
 
     def _birth(self, head: dict[str, Any]) -> wire.Birth:
         who = self._scribe.identity
@@ -133,6 +142,7 @@ class Herald:
             valid_ms=who.valid_ms,
             schemas=tuple(f"edge-agent/{name}/1" for name in wire.MESSAGES),
             topics=self._scribe.topics.listing(tuple(camera.id for camera in who.cameras)),
+            listens=self._listens,
         )
 
     def _beat(self, state: wire.State) -> None:
@@ -144,19 +154,33 @@ class Herald:
             )
             self._link.send(Message(topic, beat.payload(), expiry_s=2))
 
+    def _note_own(self, receipt: Receipt) -> None:
+        """What the broker says of state and birth: without them nobody knows this device."""
+        before, self._refusal = self._refusal, None if receipt.accepted else receipt.code
+        if receipt.accepted:
+            self._desk.refused.discard(OWN_NAME)
+        else:
+            self._desk.refused.add(OWN_NAME)
+        if self._refusal is not None and self._refusal != before:
+            text = f"the broker does not take state and birth (0x{receipt.code:02x}): its ACL, or [mqtt] prefix?"
+            self._reporter.event("state_refused", "alarm", text, {"code": receipt.code})
+
     def _take_notices(self) -> None:
         while True:
             try:
                 notice = self._link.inbox.get_nowait()
             except queue.Empty:
                 return
-            if isinstance(notice, Receipt):
+            if isinstance(notice, Receipt) and notice.token == OWN:
+                self._note_own(notice)
+            elif isinstance(notice, Receipt):
                 self._desk.confirm(notice)
             elif isinstance(notice, Up):
                 self._ups += 1
                 self._announce_due_s = self._beat_due_s = 0.0
             elif isinstance(notice, Down):
                 self._desk.give_up_unconfirmed(self._ups)
+                self.report_unsent()  # to the disk, and not to memory: who knows how the agent ends
 
 
 def _at_most(reasons: tuple[str, ...], limit: int) -> tuple[str, ...]:

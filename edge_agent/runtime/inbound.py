@@ -18,7 +18,7 @@ from edge_agent.core.ports import Heard
 from edge_agent.runtime.allowance import Allowance
 from edge_agent.runtime.audit import Audit
 from edge_agent.runtime.rarely import Rarely
-from edge_agent.runtime.refusals import Refusals
+from edge_agent.runtime.refusals import Refusals, printable
 from edge_agent.wire.inbound import Ack, Trigger
 from edge_agent.wire.inbound import Inbound as Model
 from edge_agent.wire.topics import Topics
@@ -28,6 +28,7 @@ M = TypeVar("M", bound=Model)
 MOST_BYTES = 4096
 MOST_PER_S = 200  # on one topic; no line has so many parts
 MOST_AT_ONCE = 400
+WHY_CHARACTERS = 120
 ARMS = 10  # one topic has the acks of all arms and cameras
 REMEMBERED_IDS = 1000  # of triggers, for each camera
 Kind = Literal["trigger", "ack", "unknown_topic"]
@@ -62,11 +63,14 @@ class ClockQuality(Protocol):
 class TriggerInput:
     """What a camera's triggers bring about: `call` gets the moment (monotonic), `trigger_id` and `position`.
 
-    `time` of a message counts where both clocks together are off by `time_tolerance_ms` at most.
+    `time` of a message counts where both clocks together are off by `time_tolerance_ms` at most. `doubt` is called in its
+    place, with the earliest moment, where a message may have waited here for more than `window_ms`.
     """
 
     call: Callable[[int, str, float | None], None]
+    doubt: Callable[[int, str, float | None], None]
     time_tolerance_ms: float
+    window_ms: float
 
 
 class _Source:
@@ -114,6 +118,7 @@ class Inbound:
         clock: Clock = SYSTEM,
     ) -> None:
         self.refusals = Refusals()
+        self.missed_ns: dict[str, int] = {}  # when a trigger of a camera was refused last that may have been a part
         self._triggers, self._on_ack, self._audit = dict(triggers), on_ack, audit
         self.deadline_ms, self._own_clock, self._clock = deadline_ms, own_clock, clock
         self._is_closed = False
@@ -129,7 +134,8 @@ class Inbound:
     def counts(self) -> dict[str, int]:
         """How often each outcome was since the start: `trigger.accepted`, `ack.malformed` and so on, `unknown_topic`.
 
-        `trigger.time_unused` is no outcome: the message said when, and that could not be used.
+        Two are no outcomes. `trigger.time_unused`: the message said when, and that could not be used; `trigger.waited`:
+        nobody knows when it came.
         """
         with self._lock:
             return dict(self._counts)
@@ -155,7 +161,9 @@ class Inbound:
         self._count(outcome if outcome == "unknown_topic" else f"{source.kind}.{outcome}")
         self._audit.note(heard, outcome, names)
         if outcome != "accepted":
-            self.refusals.add(outcome, heard.topic, heard.payload)
+            self.refusals.add(outcome, heard.topic, heard.payload, str(names.get("why", "")))
+            if source.camera and outcome not in ("duplicate", "retained", "unwanted"):
+                self.missed_ns[source.camera] = heard.received_ns
 
     def _source_of(self, topic: str) -> _Source:
         known = self._sources.get(topic)
@@ -179,7 +187,7 @@ class Inbound:
         return self._take_trigger(source, heard, names)
 
     def _take_ack(self, heard: Heard, names: dict[str, str | int]) -> Outcome:
-        ack = _read(Ack, heard.payload)
+        ack = _read(Ack, heard.payload, names)
         if ack is None:
             return "malformed"
         named = {"camera": ack.camera, "session": ack.session, "seq": ack.seq, "trigger_id": ack.trigger_id}
@@ -189,7 +197,7 @@ class Inbound:
         return "accepted"
 
     def _take_trigger(self, source: _Source, heard: Heard, names: dict[str, str | int]) -> Outcome:
-        trigger = _read(Trigger, heard.payload)
+        trigger = _read(Trigger, heard.payload, names)
         if trigger is None:
             return "malformed"
         names["trigger_id"] = trigger.trigger_id
@@ -199,7 +207,11 @@ class Inbound:
             return "stale"
         if not source.is_new(trigger.trigger_id):
             return "duplicate"
-        to.call(at_ns, trigger.trigger_id, trigger.position)
+        if at_ns == heard.received_ns and heard.waited_ns > to.window_ms * 1e6:
+            self._count("trigger.waited")
+            to.doubt(at_ns - heard.waited_ns, trigger.trigger_id, trigger.position)
+        else:
+            to.call(at_ns, trigger.trigger_id, trigger.position)
         return "accepted"
 
     def _moment_of(self, trigger: Trigger, heard: Heard, tolerance_ms: float) -> int | None:
@@ -232,10 +244,14 @@ class Inbound:
             self._counts[key] += 1
 
 
-def _read(model: type[M], payload: bytes) -> M | None:
+def _read(model: type[M], payload: bytes, names: dict[str, str | int]) -> M | None:
+    """The message; else None, and why in `names`."""
     try:
         return model.model_validate_json(payload)
-    except ValidationError:
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        names["why"] = printable(f"{where}: {first['msg']}".lstrip(": ").encode(), WHY_CHARACTERS)
         return None
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from edge_agent.runtime.inbound import Inbound
 from edge_agent.runtime.link import Link
-from edge_agent.runtime.reporter import Reporter
+from edge_agent.runtime.reporter import Reporter, Severity
 from edge_agent.runtime.sensing import Sensing, SensorLost
 from edge_agent.runtime.summons import Summons
 
@@ -29,6 +29,7 @@ class InputsWatch:
         self._uncalled = dict.fromkeys(summons, 0)
         self._refused: dict[str, str] = {}
         self._unstable: set[str] = set()
+        self._connections: dict[str, int] = dict.fromkeys(links, 0)
 
     def report(self, now_s: float, *, is_last: bool = False) -> None:
         """An event for everything that is new. `now_s` is monotonic."""
@@ -37,6 +38,7 @@ class InputsWatch:
         self._report_subscriptions()
         for name, link in self._links.items():
             self._report_lives(name, link)
+            self._report_outage(name, link)
         if now_s >= self._due_s or is_last:
             self._report_refusals(now_s)
 
@@ -74,11 +76,20 @@ class InputsWatch:
             self._unstable.remove(name)
             self._reporter.event("connection_stable", "info", f"connection {name} lasts again", {"link": name})
 
+    def _report_outage(self, name: str, link: Link) -> None:
+        """An outage costs what others sent meanwhile, and verdicts; the first connection ends none."""
+        before, now = self._connections[name], link.connections
+        self._connections[name] = now
+        if before and now > before:
+            data = {"link": name, "outage_s": round(link.outage_s, 3), "reason": link.outage_reason}
+            self._reporter.event("connection_back", "info", f"connection {name} is back", data)
+
     def _report_refusals(self, now_s: float) -> None:
         for refusal in self._inbound.refusals.take():
             self._due_s = now_s + GATHER_S
-            text = f"{refusal.count} messages that came in were refused ({refusal.outcome})"
-            self._reporter.event("inbound_refused", "warning", text, refusal.data())
+            text = f"messages that came in were refused: {refusal.count} times {refusal.outcome} {refusal.why}".rstrip()
+            severity: Severity = "alarm" if "/trigger/" in refusal.topic else "warning"
+            self._reporter.event("inbound_refused", severity, text, refusal.data())
         for camera, summons in self._summons.items():
             count = summons.uncalled - self._uncalled[camera]
             if count:

@@ -54,6 +54,9 @@ class Link:
         self.inbox: queue.SimpleQueue[Notice] = queue.SimpleQueue()
         self.connections = 0
         self.refused: Mapping[str, str] = {}  # topics that the last connection could not subscribe to, and why
+        self.outage_s = 0.0  # before the present connection; and why the one before ended:
+        self.outage_reason = ""
+        self._ended_s = time.monotonic()
         self.short_lives = 0  # connections in a row that the other side let live for less than LASTED_S
         self.unheard = 0  # messages that came in and were lost, because of an error or because nobody listens
         self.last_tick_ns = time.monotonic_ns()
@@ -185,6 +188,7 @@ class Link:
         self.unheard += 1
 
     def _up(self, publisher: Publisher) -> None:
+        self.outage_s = time.monotonic() - self._ended_s
         self.connections += 1
         self._last_reason = None
         refused = self.refused = publisher.refused
@@ -200,6 +204,7 @@ class Link:
             cut, self._cut = self._cut, None
         publisher.close(abort=broken is not None)
         reason = cut or broken or ("stopped" if self._stopping else "reopened")
+        self._ended_s, self.outage_reason = time.monotonic(), reason
         by_other_side = broken is not None and not cut
         self.short_lives += by_other_side
         self._note_age(lasted_s)

@@ -16,11 +16,18 @@ class Refusal:
     outcome: str
     topic: str
     example: str
+    why: str = ""
     count: int = 0
 
     def data(self) -> dict[str, str | int]:
         """The facts, for an event."""
-        return {"outcome": self.outcome, "topic": self.topic, "count": self.count, "example": self.example}
+        return {
+            "outcome": self.outcome,
+            "topic": self.topic,
+            "count": self.count,
+            "example": self.example,
+            "why": self.why,
+        }
 
 
 class Refusals:
@@ -30,15 +37,17 @@ class Refusals:
         self._lock = threading.Lock()
         self._groups: dict[tuple[str, str], Refusal] = {}
 
-    def add(self, outcome: str, topic: str, payload: bytes) -> None:
-        """One more that was refused."""
+    def add(self, outcome: str, topic: str, payload: bytes, why: str = "") -> None:
+        """One more that was refused; `why` in words, where there is more to say than the outcome."""
         topic = topic[:TOPIC_CHARACTERS]
         with self._lock:
             if (outcome, topic) not in self._groups and len(self._groups) >= MOST_GROUPS:
                 topic = OTHERS
             group = self._groups.get((outcome, topic))
             if group is None:
-                group = self._groups[outcome, topic] = Refusal(outcome, topic, printable(payload, EXAMPLE_CHARACTERS))
+                group = self._groups[outcome, topic] = Refusal(
+                    outcome, topic, printable(payload, EXAMPLE_CHARACTERS), why
+                )
             group.count += 1
 
     def take(self) -> list[Refusal]:

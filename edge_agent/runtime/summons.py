@@ -28,7 +28,7 @@ class Terms:
 
 
 class Summons:
-    """One camera's. `call` and `lose` are for whoever hears the sensor, `take` and `took` for the pipeline, `give_up` for the timer.
+    """One camera's. `call`, `doubt` and `lose` are for whoever hears the sensor, `take` and `took` for the pipeline, `give_up` for the timer.
 
     Attributes:
         is_ready: whether there is an engine that could judge a part. To be set once there is.
@@ -58,6 +58,12 @@ class Summons:
                 self._mailbox.bind(part.id, at_ns + self._terms.offset_ns)
                 return
         self._close(part, "overload" if is_crowded else "model_not_ready")
+
+    def doubt(self, at_ns: int, trigger_id: str, position: float | None) -> None:
+        """A part came at that moment or later: no frame is known to show it."""
+        with self._lock:
+            self.calls += 1
+        self._close(self._ledger.open(self._camera, at_ns, trigger_id, position), "no_frame")
 
     def lose(self, count: int, at_ns: int) -> None:
         """So many parts came of which nothing more is known than that it was before that moment."""

@@ -89,6 +89,9 @@ class VerdictsWatch:
             report.event("verdicts_contradicted", "alarm", text, data)
 
     def _report_streak(self, streak: Streak, told: _Told, now_s: float, *, is_last: bool) -> None:
+        is_quiet = now_s < told.at_s + QUIET_S
+        if streak.times > told.times and is_quiet and not streak.is_over_limit:
+            told.times = streak.times  # it came and went: the next one's `times` counts it
         if streak.times > told.times and (now_s >= told.at_s + QUIET_S or is_last):
             told.times, told.goes_on, told.at_s = streak.times, True, now_s
             text = f"{streak.count} verdicts of camera {streak.camera} in a row are {streak.verdict}"

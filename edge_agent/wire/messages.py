@@ -284,6 +284,7 @@ class Birth(Envelope):
     valid_ms: float
     schemas: tuple[Name, ...] = Field(max_length=16)
     topics: tuple[Topic, ...] = Field(max_length=16 + 4 * MOST_CAMERAS)
+    listens: tuple[Topic, ...] = Field((), max_length=1 + MOST_CAMERAS, description="Topics that it subscribes to.")
 
 
 class Event(Envelope):

@@ -321,7 +321,7 @@ def test_a_verdict_that_ends_before_it_is_due_is_refused(tmp_path):
     assert problem_of(tmp_path, text) == (
         line_of(text, "[verdict]"),
         "verdict.valid_ms",
-        "must not be below deadline_ms: a verdict would be born stale",
+        "must be at least 50 above deadline_ms: a verdict has to reach the broker",
     )
 
 

@@ -98,6 +98,26 @@ def test_small_messages_are_not_held_back_by_the_kernel(broker):
     publisher.close()
 
 
+def test_bytes_that_the_other_side_does_not_confirm_end_the_connection_by_the_kernel_too(broker):
+    publisher = mqtt.create(config_of(broker), "a")
+    assert publisher._wire._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 2000
+    publisher.close()
+
+
+def test_a_message_that_lay_there_while_nobody_looked_says_for_how_long_it_may_have(broker):
+    publisher = mqtt.create(config_of(broker), "a", subscriptions=["trigger"])
+    with Listener(broker.port) as listener:
+        publisher.poll(0.01)
+        listener.publish("trigger", b"prompt")
+        (prompt,) = poll_for(publisher, 1)
+        time.sleep(0.5)
+        listener.publish("trigger", b"late")
+        (late,) = poll_for(publisher, 1)
+    assert prompt.waited_ns == 0
+    assert 500e6 < late.waited_ns < 20e9
+    publisher.close()
+
+
 def test_what_a_full_socket_left_over_is_written_whole_by_poll(tmp_path):
     payloads = [bytes([65 + n]) * 500_000 for n in range(20)]
     with running_broker(tmp_path, "max_queued_messages 0") as broker, Listener(broker.port) as listener:

@@ -20,7 +20,7 @@ from tests.runtime.stations import TOPICS, wait_for
 MS = 1_000_000
 NOW_NS = 10**15
 UTC = datetime(2026, 11, 21, 9, 14, 3, 412_000, tzinfo=timezone.utc)
-VALID_MS = 600
+DEADLINE_MS = 600
 TRIGGER, ACK = TOPICS.of("trigger", "top"), TOPICS.of("ack")
 SYNCED = {"synced": True, "max_error_ms": 1}
 
@@ -36,18 +36,26 @@ class Rig:
 
     def __init__(self, folder) -> None:
         self.calls: list[tuple[int, str, float | None]] = []
-        self.acks = []
+        self.acks, self.doubts = [], []
         self.own = Quality()
         self.clock = SimulatedClock(NOW_NS, UTC)
         self.audit = Audit(folder, self.clock)
         self.inbound = self.gate()
 
+    def input(self) -> TriggerInput:
+        return TriggerInput(
+            lambda *call: self.calls.append(call),
+            lambda *call: self.doubts.append(call),
+            time_tolerance_ms=5,
+            window_ms=100,
+        )
+
     def gate(self, **others) -> Inbound:
         how = {
-            "triggers": {"top": TriggerInput(lambda *call: self.calls.append(call), time_tolerance_ms=5)},
+            "triggers": {"top": self.input()},
             "on_ack": lambda ack, _heard: self.acks.append(ack),
             "audit": self.audit,
-            "valid_ms": VALID_MS,
+            "deadline_ms": DEADLINE_MS,
             "own_clock": lambda: self.own,
             "clock": self.clock,
         }
@@ -185,7 +193,7 @@ def test_a_trigger_id_that_was_used_lately_is_a_duplicate(rig):
 
 
 def test_the_same_id_at_another_camera_is_no_duplicate(rig):
-    both = {camera: TriggerInput(lambda *call: rig.calls.append(call), 5) for camera in ("top", "side")}
+    both = {camera: rig.input() for camera in ("top", "side")}
     rig.inbound = rig.gate(triggers=both)
     for camera in both:
         rig.say(TOPICS.of("trigger", camera), {"trigger_id": "t-1"})
@@ -212,7 +220,7 @@ def test_an_error_behind_the_gate_is_logged_and_counted_and_the_next_message_get
             raise ZeroDivisionError("oops")
         rig.calls.append((at_ns, trigger_id, position))
 
-    rig.inbound = rig.gate(triggers={"top": TriggerInput(call, 5)})
+    rig.inbound = rig.gate(triggers={"top": TriggerInput(call, call, 5, 100)})
     with capture_logs() as logs:
         rig.trigger("bad")
         rig.trigger("good")
@@ -262,10 +270,10 @@ def test_a_time_in_the_future_is_not_used_unless_it_is_within_the_tolerance(rig)
 
 
 def test_a_trigger_that_was_certainly_too_long_ago_is_stale(rig):
-    rig.trigger("t-1", time=sensed(VALID_MS + 2), clock=SYNCED)
-    rig.trigger("t-2", time=sensed(VALID_MS + 3), clock=SYNCED)
-    rig.trigger("t-3", time=sensed(VALID_MS + 50), clock={"synced": True, "max_error_ms": 40})
-    rig.trigger("t-4", time=sensed(VALID_MS + 50), clock={"synced": True, "max_error_ms": 60})
+    rig.trigger("t-1", time=sensed(DEADLINE_MS + 2), clock=SYNCED)
+    rig.trigger("t-2", time=sensed(DEADLINE_MS + 3), clock=SYNCED)
+    rig.trigger("t-3", time=sensed(DEADLINE_MS + 50), clock={"synced": True, "max_error_ms": 40})
+    rig.trigger("t-4", time=sensed(DEADLINE_MS + 50), clock={"synced": True, "max_error_ms": 60})
     assert [call[1] for call in rig.calls] == ["t-1", "t-4"]
     assert rig.inbound.counts == {"trigger.accepted": 2, "trigger.stale": 2, "trigger.time_unused": 1}
 
@@ -329,3 +337,33 @@ def test_a_trigger_costs_less_than_a_millisecond(rig):
     took_s = time.perf_counter() - began_s
     assert len(rig.calls) == 400
     assert took_s / 400 < 0.001
+
+
+def test_a_trigger_that_nobody_looked_for_is_doubted_from_the_earliest_moment_on(rig):
+    heard = Heard(TRIGGER, b'{"trigger_id": "held up", "position": 2}', False, 5, NOW_NS, waited_ns=101 * MS)
+    rig.inbound.hear(heard)
+    assert rig.calls == []
+    assert rig.doubts == [(NOW_NS - 101 * MS, "held up", 2)]
+    assert rig.inbound.counts == {"trigger.accepted": 1, "trigger.waited": 1}
+
+
+def test_a_trigger_that_waited_for_less_than_the_window_is_one_of_now(rig):
+    rig.inbound.hear(Heard(TRIGGER, b'{"trigger_id": "a"}', False, 5, NOW_NS, waited_ns=99 * MS))
+    assert (rig.calls, rig.doubts) == ([(NOW_NS, "a", None)], [])
+
+
+def test_what_is_wrong_with_a_malformed_one_is_told(rig):
+    rig.inbound.hear(Heard(TRIGGER, b'{"trigger_id": "a", "position": "12"}', False, 5, NOW_NS))
+    (refusal,) = rig.inbound.refusals.take()
+    assert refusal.why == "position: Input should be a valid number"
+
+
+def test_of_a_camera_whose_parts_may_be_missing_it_is_known_since_when(rig):
+    rig.inbound.hear(Heard(TRIGGER, b"{}", False, 5, NOW_NS))
+    assert rig.inbound.missed_ns == {"top": NOW_NS}
+
+
+def test_once_it_is_closed_nothing_is_wanted(rig):
+    rig.inbound.close()
+    rig.inbound.hear(Heard(TRIGGER, b'{"trigger_id": "a"}', False, 5, NOW_NS))
+    assert rig.inbound.counts == {"trigger.unwanted": 1}

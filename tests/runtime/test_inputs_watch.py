@@ -90,3 +90,11 @@ def test_edges_that_are_not_even_parts_are_told_with_their_number(inputs):
     assert inputs.report(0.0) == [("triggers_lost", {"camera": "top", "count": 7})]
     inputs.summons.uncalled = 9
     assert inputs.report(GATHER_S) == [("triggers_lost", {"camera": "top", "count": 2})]
+
+
+def test_an_outage_is_told_once_it_is_over_however_short(inputs):
+    inputs.link.connections = 1
+    assert inputs.report() == []
+    inputs.link.connections, inputs.link.outage_s, inputs.link.outage_reason = 2, 0.0151, "cut"
+    assert inputs.report() == [("connection_back", {"link": "line", "outage_s": 0.015, "reason": "cut"})]
+    assert inputs.report() == []

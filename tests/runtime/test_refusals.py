@@ -11,9 +11,9 @@ def test_refusals_of_one_kind_are_one_group_with_the_first_as_its_example():
     refusals.add("malformed", "trigger/side", b"three")
     refusals.add("flood", "trigger/top", b"four")
     assert [refusal.data() for refusal in refusals.take()] == [
-        {"outcome": "malformed", "topic": "trigger/top", "count": 2, "example": "one"},
-        {"outcome": "malformed", "topic": "trigger/side", "count": 1, "example": "three"},
-        {"outcome": "flood", "topic": "trigger/top", "count": 1, "example": "four"},
+        {"outcome": "malformed", "topic": "trigger/top", "count": 2, "example": "one", "why": ""},
+        {"outcome": "malformed", "topic": "trigger/side", "count": 1, "example": "three", "why": ""},
+        {"outcome": "flood", "topic": "trigger/top", "count": 1, "example": "four", "why": ""},
     ]
     assert refusals.take() == []
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:  # paho is loaded when the first connection is made
 CONNECT_TIMEOUT_S = 5.0  # for CONNACK and SUBACK together
 GOODBYE_S = 1.0  # what a clean close may take until the broker has read everything
 RECEIVE_MAXIMUM = 65535  # MQTT 5, 3.2.2.3.3: what holds when the broker names none
+LISTEN_S = 0.05  # where messages come in, it is looked at least so often whether they do:
+SLACK_S = 0.05  # whoever looks so much later than he meant to was held up, and does not know when they came
 PING_S = 0.5  # the broker is asked for a sign of life so often
 ANSWER_S = 1.25  # and is gone when nothing at all came for so long after: slow ones pause for a second, and arms
 # take 1.5 s without a heartbeat for the loss of the agent
@@ -54,6 +56,9 @@ class MqttPublisher:
         self._in_flight: dict[int, int | None] = {}  # message id -> token, QoS 1
         self._writing: dict[int, int] = {}  # message id -> token, QoS 0
         self._news: list[Receipt | Heard] = []
+        self._longest_s = PING_S
+        self._empty_ns = time.monotonic_ns()  # when nothing lay in the socket for the last time
+        self._waited_ns = 0  # so long what was read last may have lain there
         self._ping_due_s = 0.0
         self._asked_ns: int | None = None  # when the oldest ping went out that nothing came after
         self._wake_r, self._wake_w = socket.socketpair()
@@ -76,7 +81,9 @@ class MqttPublisher:
         )
         client.on_publish = lambda _c, _u, mid, reason, _p: self._came.append((mid, reason.value))
         client.on_subscribe = lambda _c, _u, _mid, reasons, _p: self._subacks.append(reasons)
-        client.on_message = lambda _c, _u, message: self._came.append(_heard(message, self._wire.read_ns))
+        client.on_message = lambda _c, _u, message: self._came.append(
+            _heard(message, self._wire.read_ns, self._waited_ns)
+        )
         client.username_pw_set(config.username, password)
         if will is not None:
             properties = message_properties(PacketTypes.WILLMESSAGE, will.expiry_s)
@@ -134,10 +141,12 @@ class MqttPublisher:
             unwritten = self._client.want_write() or self._wire.owes()
             events = select.POLLIN | (select.POLLOUT if unwritten else 0)
             self._polling = not self._closed
-        got = 0
+        got, asked_ns, timeout_s = 0, time.monotonic_ns(), min(timeout_s, self._longest_s)
         if self._polling:
-            got = ready(self._wire, events, min(timeout_s, PING_S), self._wake_r)
+            got = ready(self._wire, events, timeout_s, self._wake_r)
         readable = bool(got & GONE) and not more
+        if not more:
+            self._note_wait(asked_ns, timeout_s, readable=readable)
         if readable and not self._wire.encrypted:  # OpenSSL does not bear reading beside writing
             self._wire.read_ahead()
         with self._lock:
@@ -150,6 +159,16 @@ class MqttPublisher:
             if self._lost is not None and not news:
                 raise PublisherLostError(self._lost)
             return news
+
+    def _note_wait(self, asked_ns: int, timeout_s: float, *, readable: bool) -> None:
+        """For how long what is about to be read may have lain there: nobody looked, or the whole process stood still."""
+        now_ns = time.monotonic_ns()
+        if readable:
+            slack_ns = int(SLACK_S * 1e9)
+            since_ns = self._empty_ns if asked_ns - self._empty_ns > slack_ns else asked_ns
+            is_late = since_ns < asked_ns or now_ns - asked_ns > timeout_s * 1e9 + slack_ns
+            self._waited_ns = now_ns - since_ns if is_late else 0
+        self._empty_ns = now_ns
 
     def close(self, *, abort: bool = False) -> None:
         """Writes what is left and says goodbye, or cuts the connection: then the broker sends the will.
@@ -179,7 +198,7 @@ class MqttPublisher:
         self._window = getattr(properties, "ReceiveMaximum", RECEIVE_MAXIMUM)
 
     def _subscribe(self, topics: Sequence[str], until_s: float) -> None:
-        options = subscribe_options()
+        options, self._longest_s = subscribe_options(), LISTEN_S
         with self._lock:
             self._client.subscribe([(topic, options) for topic in topics])
         self._await("SUBSCRIBE", self._subacks, until_s)
@@ -292,10 +311,10 @@ class MqttPublisher:
         self._wake_w.close()
 
 
-def _heard(message: "MQTTMessage", received_ns: int) -> Heard:
+def _heard(message: "MQTTMessage", received_ns: int, waited_ns: int) -> Heard:
     try:
         topic = message.topic
     except UnicodeDecodeError:
         topic = "(a topic that is not UTF-8)"
     expiry_s = getattr(message.properties, "MessageExpiryInterval", None)
-    return Heard(topic, bytes(message.payload), message.retain, expiry_s, received_ns)
+    return Heard(topic, bytes(message.payload), message.retain, expiry_s, received_ns, waited_ns)

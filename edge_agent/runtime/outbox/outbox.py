@@ -185,6 +185,9 @@ class Outbox:
         """Where the oldest message waits for too long, only a fresh connection helps: else the window stays full."""
         oldest = next(iter(self._in_flight.values()), None)
         if oldest is not None and self._is_settled() and time.monotonic() - oldest.sent_s > CONFIRM_S:
+            if len(self._in_flight) == 1:
+                self._strike(oldest.row)
+                self._in_flight.clear()
             self._link.abort(f"a record was not confirmed within {CONFIRM_S:g} s")
 
     def _came_up(self) -> None:
