@@ -233,14 +233,23 @@ class Listener:
             return [heard for heard in self.heard if heard.topic.endswith(topic_end)]
 
     def publish(
-        self, topic: str, payload: bytes = b"", *, qos: int = 1, retain: bool = False, expiry_s: int | None = None
+        self,
+        topic: str,
+        payload: bytes = b"",
+        *,
+        qos: int = 1,
+        retain: bool = False,
+        expiry_s: int | None = None,
+        wait: bool = True,
     ) -> None:
-        """Says something itself, and waits until the broker has it."""
+        """Says something itself, and waits until the broker has it, unless it is not to wait."""
         self._said.add((topic, payload))
         properties = Properties(PacketTypes.PUBLISH)
         if expiry_s is not None:
             properties.MessageExpiryInterval = expiry_s
-        self._client.publish(topic, payload, qos, retain, properties).wait_for_publish(10)
+        said = self._client.publish(topic, payload, qos, retain, properties)
+        if wait:
+            said.wait_for_publish(10)
 
     def _subscribe(self, client: Client, *_: object) -> None:
         client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in self._topics])

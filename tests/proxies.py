@@ -104,23 +104,32 @@ class Pipe:
 
 
 class Packets:
-    """A stream of MQTT packets from a broker, cut into whole ones."""
+    """A stream of MQTT packets from a broker; as long as no PUBACK is to be changed, of any bytes (TLS)."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = b""  # of a packet that is not whole yet
+        self._gone = 0  # bytes of it that went on already
 
     def pass_on(self, data: bytes, pubacks: Literal["swallowed"] | int | None) -> bytes:
-        """The whole packets so far, each PUBACK changed as asked."""
+        """What may go on: everything, or the whole packets so far, each PUBACK changed as asked."""
         self._rest += data
         passed = b""
         while size := _size(self._rest):
             packet, self._rest = self._rest[:size], self._rest[size:]
-            if packet[0] == PUBACK and pubacks == "swallowed":
-                continue
-            if packet[0] == PUBACK and pubacks is not None:
-                packet = bytes([PUBACK, 3]) + packet[2:4] + bytes([pubacks])  # the message's id, and the reason
-            passed += packet
+            passed += packet[self._gone :] if self._gone else _changed(packet, pubacks)
+            self._gone = 0
+        if pubacks is None:
+            passed += self._rest[self._gone :]
+            self._gone = len(self._rest)
         return passed
+
+
+def _changed(packet: bytes, pubacks: Literal["swallowed"] | int | None) -> bytes:
+    if packet[0] != PUBACK or pubacks is None:
+        return packet
+    if pubacks == "swallowed":
+        return b""
+    return bytes([PUBACK, 3]) + packet[2:4] + bytes([pubacks])  # the message's id, and the reason
 
 
 def _size(data: bytes) -> int:

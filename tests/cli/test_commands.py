@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import cv2
-import jsonschema
+import jsonschema_rs
 import pytest
 
 from tests.fixtures import REPO
@@ -80,7 +80,7 @@ def test_the_schema_of_the_configuration_accepts_the_example():
     else:
         import tomllib
     schema = json.loads(edge_agent("schema", "config").stdout)
-    jsonschema.validate(tomllib.loads(EXAMPLE.read_text()), schema)
+    jsonschema_rs.validate(schema, tomllib.loads(EXAMPLE.read_text()))
     assert set(json.loads(edge_agent("schema").stdout)) >= {"config", "verdict", "state", "birth"}
 
 

@@ -52,7 +52,7 @@ loop = {str(loop).lower()}
 
 
 class AgentProcess:
-    """`edge-agent run` on a configuration file, behind the words of a command that runs it; its log is kept."""
+    """`edge-agent run` on a configuration file, behind the words of a command that runs it; its log, and all else that it says, is kept."""
 
     def __init__(
         self, folder: Path, config: str, words: Sequence[str] = (), env: Mapping[str, str] | None = None
@@ -62,7 +62,7 @@ class AgentProcess:
         self._log_path = folder / "agent.log"
         with self._log_path.open("w") as log:
             command = [*words, sys.executable, "-m", "edge_agent", "run", "--config", str(self.config)]
-            self.process = subprocess.Popen(command, stderr=log, cwd=REPO, env=env)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=REPO, env=env)
 
     def log(self) -> str:
         """What it has logged so far."""

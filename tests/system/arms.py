@@ -74,9 +74,11 @@ class Arm:
                 self._news.notify_all()
 
 
-def config(broker, arm="", output='kind = "simulated"', mqtt=""):
-    """The example, on this broker, with other tables for the arm and its output."""
-    text = EXAMPLE.partition("[arm]")[0].replace("port = 1883", f"port = {broker.port}\n{mqtt}")
+def config(broker, arm="", output='kind = "simulated"', mqtt="", device="demo-01"):
+    """The example, on this broker, for this device, with other tables for the arm and its output."""
+    text = (
+        EXAMPLE.partition("[arm]")[0].replace("demo-01", device).replace("port = 1883", f"port = {broker.port}\n{mqtt}")
+    )
     return f"{text.replace('localhost', '127.0.0.1')}\n[arm]\n{arm}\n[output]\n{output}\n"
 
 

@@ -79,8 +79,8 @@ class Rig:
 
     def start_both(self) -> None:
         """Without waiting for anything."""
-        text = arms.config(self.arm_proxy, 'on_unknown = "reject"\non_agent_loss = "reject"')
-        self.arm = arms.Arm(self.folder, text.replace("demo-01", "test-01"), "--json")
+        text = arms.config(self.arm_proxy, 'on_unknown = "reject"\non_agent_loss = "reject"', device="test-01")
+        self.arm = arms.Arm(self.folder, text, "--json")
         self.stack.callback(self.arm.end)
         self.start_agent()
 

@@ -1,25 +1,17 @@
 """What the agent knows of its arm, and of its own last end."""
 
 import signal
-from contextlib import contextmanager
+
+import pytest
 
 from tests.processes import ended
-from tests.system import arms
 from tests.system.agents import running_agent
+from tests.system.arms import config as arm_config
+from tests.system.arms import running_arm
 from tests.system.triggered import Trigger, event, mqtt_trigger, triggered_line, verdicts, wait_until_ready
 
+pytestmark = pytest.mark.system
 ACK = "[ack]\nwithin_ms = 1500"
-
-
-@contextmanager
-def acting_arm(folder, broker):
-    text = arms.config(broker, 'on_unknown = "reject"\non_agent_loss = "reject"').replace("demo-01", "test-01")
-    arm = arms.Arm(folder, text, "--json")
-    try:
-        arm.wait_for_log("arm_connected")
-        yield arm
-    finally:
-        arm.end()
 
 
 def is_state(*reasons):
@@ -29,8 +21,9 @@ def is_state(*reasons):
 def test_an_arm_that_dies_is_told_by_its_missing_acks_and_so_is_one_that_is_back(tmp_path, broker, listener):
     trigger = Trigger(listener)
     config = triggered_line(tmp_path, broker.port, mqtt_trigger("window_ms = 1000"), ack=ACK)
+    acting = arm_config(broker, 'on_unknown = "reject"\non_agent_loss = "reject"', device="test-01")
     with running_agent(tmp_path, config) as agent:
-        with acting_arm(tmp_path, broker) as arm:
+        with running_arm(tmp_path, acting) as arm:
             arm.wait_for(code="agent_back")
             trigger.pull("with an arm")
             listener.wait_for(lambda heard: heard.topic.endswith("/ack"))
@@ -38,7 +31,7 @@ def test_an_arm_that_dies_is_told_by_its_missing_acks_and_so_is_one_that_is_back
         missing = event(listener, "acks_missing")
         assert missing["data"] == {"camera": "top", "first_seq": 2, "last_seq": 2, "count": 1}
         listener.wait_for(lambda heard: heard.topic.endswith("/state") and "no_ack:top" in heard.json["reasons"])
-        with acting_arm(tmp_path, broker) as arm:
+        with running_arm(tmp_path, acting) as arm:
             arm.wait_for(code="agent_back")
             trigger.pull("again with one")
             assert event(listener, "acks_back", 70)["data"] == {"camera": "top"}

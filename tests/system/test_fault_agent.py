@@ -8,6 +8,7 @@ import pytest
 from tests.system.fault_rig import PARTS_PER_S, running_rig
 
 pytestmark = pytest.mark.system
+UNCONFIRMED_S = 0.5  # less than a verdict is valid: the connection is not given up for it yet
 
 
 @pytest.fixture
@@ -40,6 +41,8 @@ def test_a_killed_agent_is_agent_loss_and_the_next_one_says_how_far_it_was(rig):
 
 
 def test_what_an_agent_kept_that_was_killed_while_the_broker_was_away_the_next_one_delivers(rig):
+    rig.proxy.lose("up")
+    time.sleep(UNCONFIRMED_S)
     rig.proxy.refuse()
     rig.proxy.cut()
     rig.keeps_much()
@@ -51,4 +54,5 @@ def test_what_an_agent_kept_that_was_killed_while_the_broker_was_away_the_next_o
     assert [result for result in rig.results() if result in left] == left
     (end,) = rig.events("unclean_end")
     assert end["data"]["last_seq"] >= left[-1]["verdict_seq"]
+    assert account.unsent["unconfirmed"] > UNCONFIRMED_S * PARTS_PER_S / 2
     assert not account.left

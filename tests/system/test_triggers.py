@@ -3,11 +3,14 @@
 import json
 import os
 import signal
+import time
 from collections import Counter
+
+import pytest
 
 from tests.chips import FAKE_GPIOD, Chip
 from tests.processes import ended
-from tests.system.agents import ROOT, running_agent
+from tests.system.agents import running_agent
 from tests.system.triggered import (
     PATIENT,
     Trigger,
@@ -20,6 +23,9 @@ from tests.system.triggered import (
     verdicts,
     wait_until_ready,
 )
+
+pytestmark = pytest.mark.system
+PER_S, AT_ONCE = 200, 400  # messages on one topic that are let through
 
 
 def test_every_trigger_gets_its_verdict_with_its_id_and_position(tmp_path, broker, listener):
@@ -93,9 +99,8 @@ def test_triggers_that_are_not_meant_are_refused_counted_and_told(tmp_path, brok
         told = verdicts(listener, 2)
         assert [verdict["trigger_id"] for verdict in told] == ["good", "last"]
         outcomes = {}
-        refused = lambda heard: heard.topic.endswith("/event") and heard.json["code"] == "inbound_refused"  # noqa: E731
         wanted = {"retained": 1, "no_expiry": 1, "malformed": 2, "too_large": 1, "duplicate": 1}
-        assert ended(lambda: sum(data["count"] for data in events(listener, refused, outcomes).values()) >= 6)
+        assert ended(lambda: sum(data["count"] for data in events(listener, is_refused, outcomes).values()) >= 6)
         assert {outcome: data["count"] for outcome, data in outcomes.items()} == wanted
         trail = tmp_path / "state" / "edge-agent" / "test-01" / "audit.jsonl"
         assert ended(lambda: trail.exists() and len(trail.read_text().splitlines()) >= 8)
@@ -116,20 +121,48 @@ def events(listener, wanted, into):
 
 def test_a_flood_of_triggers_is_refused_and_does_not_stop_the_line(tmp_path, broker, listener):
     trigger = Trigger(listener)
-    with running_agent(tmp_path, triggered_line(tmp_path, broker.port, mqtt_trigger())) as agent:
+    config = triggered_line(tmp_path, broker.port, mqtt_trigger("window_ms = 3000"), verdict=PATIENT)
+    with running_agent(tmp_path, config) as agent:
         wait_until_ready(listener)
-        topic, client = f"{ROOT}/trigger/top", listener._client
+        began_s = time.monotonic()
         for number in range(5000):
-            payload = json.dumps({"trigger_id": f"flood {number}"}).encode()
-            listener._said.add((topic, payload))
-            client.publish(topic, payload, 0)
-        assert event(listener, "inbound_refused")["data"]["outcome"] in ("no_expiry", "flood")
-        trigger.pull("after")
-        listener.wait_for(
-            lambda heard: heard.topic.endswith("/verdict/top") and heard.json["trigger_id"] == "after", 30
-        )
+            trigger.pull(f"flood {number}", wait=False)
+        refused = listener.wait_for(lambda heard: is_refused(heard) and heard.json["data"]["outcome"] == "flood", 30)
+        for number in pace(per_s=2, count=4):  # the flood has run off before the last of them
+            trigger.pull(f"after {number}")
+        told = listener.wait_for(is_verdict_on("after 3"), 30).json
+        accepted, lasted_s = len(listener.on("verdict/top")), time.monotonic() - began_s
         agent.send(signal.SIGTERM)
         assert agent.ended() == 0
+    assert refused.json["severity"] == "alarm"
+    assert told["verdict"] == "pass"
+    print(f"{accepted} accepted in {lasted_s:.1f} s")  # noqa: T201 - a number for whoever asks with -s
+    assert accepted <= AT_ONCE + PER_S * lasted_s
+
+
+def test_a_trigger_that_waited_in_a_frozen_agent_is_not_judged_by_a_later_frame(tmp_path, broker, listener):
+    trigger = Trigger(listener)
+    config = triggered_line(tmp_path, broker.port, mqtt_trigger("window_ms = 300"), verdict=PATIENT)
+    with running_agent(tmp_path, config) as agent:
+        wait_until_ready(listener)
+        trigger.pull("before")
+        verdicts(listener, 1)
+        agent.send(signal.SIGSTOP)
+        trigger.pull("meanwhile")
+        time.sleep(1.5)  # being late is what is tested
+        agent.send(signal.SIGCONT)
+        told = listener.wait_for(is_verdict_on("meanwhile"), 30).json
+        trigger.pull("after")
+        listener.wait_for(is_verdict_on("after"), 30)
+    assert (told["verdict"], codes(told)) == ("unknown", ["no_frame"])
+
+
+def is_verdict_on(trigger_id):
+    return lambda heard: heard.topic.endswith("/verdict/top") and heard.json["trigger_id"] == trigger_id
+
+
+def is_refused(heard):
+    return heard.topic.endswith("/event") and heard.json["code"] == "inbound_refused"
 
 
 def test_an_edge_on_an_input_line_is_a_part_and_a_chip_that_goes_is_an_error_until_it_is_back(

@@ -44,13 +44,13 @@ class Trigger:
         self._listener, self._topic = listener, f"{ROOT}/trigger/{camera}"
         self.sent = []
 
-    def pull(self, trigger_id, *, expiry_s=5, retain=False, **more):
+    def pull(self, trigger_id, *, expiry_s=5, retain=False, wait=True, **more):
         self.sent.append(trigger_id)
         payload = json.dumps({"schema": "edge-agent/trigger/1", "trigger_id": trigger_id, **more}).encode()
-        self.say(payload, expiry_s=expiry_s, retain=retain)
+        self.say(payload, expiry_s=expiry_s, retain=retain, wait=wait)
 
-    def say(self, payload, *, expiry_s=5, retain=False):
-        self._listener.publish(self._topic, payload, expiry_s=expiry_s, retain=retain)
+    def say(self, payload, *, expiry_s=5, retain=False, wait=True):
+        self._listener.publish(self._topic, payload, expiry_s=expiry_s, retain=retain, wait=wait)
 
 
 def wait_until_ready(listener, *states):

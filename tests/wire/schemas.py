@@ -35,10 +35,10 @@ def misfits(topic: str, payload: bytes) -> list[str]:
     if name == "config" or published(name) is None or has_camera != (name in WITH_CAMERA):
         return [f"{topic}: there is no such topic"]
     try:
-        message = json.loads(payload, parse_constant=_refuse)
-    except ValueError as error:
+        found = _violations(json.loads(payload, parse_constant=_refuse), _validator_of(name))
+    except ValueError as error:  # of the validator too: half a surrogate pair, or too deep
         return [f"{topic}: {payload[:60]!r} is no JSON: {error}"]
-    return [f"{topic}: {words}" for words in _violations(message, _validator_of(name))]
+    return [f"{topic}: {words}" for words in found]
 
 
 def _refuse(word: str) -> None:

@@ -157,6 +157,7 @@ def test_a_message_that_fits_has_no_misfit():
         (f"{TOP}/state", b'{"at": "yesterday"}', '$.at: "yesterday" is not a "date-time"'),
         (f"{TOP}/verdict/top", b'{"clock": {"synced": 3}}', '$.clock.synced: 3 is not of type "boolean"'),
         (f"{TOP}/state", b"\xff", "is no JSON"),
+        (f"{TOP}/state", rb'{"device": "\ud800"}', "surrogates not allowed"),
         (f"{TOP}/trigger/top", b'{"trigger_id": "7", "position": NaN}', "NaN is no number of JSON"),
         (f"{TOP}/picture", b"{}", "there is no such topic"),
         (f"{TOP}/config", b"{}", "there is no such topic"),
