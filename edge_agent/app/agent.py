@@ -3,7 +3,7 @@
 import queue
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -77,24 +77,7 @@ def build(loaded: Loaded, wishes: "queue.SimpleQueue[Wish]") -> tuple[Agent, Con
     inbound = _inbound(config, road, audit)
     herald = Herald(road.scribe, desk, line, reporter, listens=inbound.topics())
     sensings = {camera.id: sensing for camera in config.cameras if (sensing := _sensing(camera, road))}
-    health = Health(
-        captures={camera.id: make_capture(camera, road) for camera in config.cameras},
-        mailboxes=road.mailboxes,
-        pipeline=road.pipeline,
-        ledger=road.ledger,
-        desk=desk,
-        outbox=outbox,
-        links=links,
-        vitals=read_vitals(),
-        started_ns=time.monotonic_ns(),
-        watches=road.watches,
-        sensings=sensings,
-        summons=road.summons,
-        triggered={
-            road.scribe.topics.of("trigger", camera): camera for camera in road.summons.keys() - sensings.keys()
-        },
-        inbound=inbound,
-    )
+    health = _health(config, road, outbox, links, sensings, inbound)
     agent = Agent(
         scribe=road.scribe,
         ledger=road.ledger,
@@ -123,6 +106,34 @@ def build(loaded: Loaded, wishes: "queue.SimpleQueue[Wish]") -> tuple[Agent, Con
         wishes=wishes,
     )
     return agent, connector
+
+
+def _health(
+    config: AgentConfig,
+    road: Road,
+    outbox: Outbox,
+    links: Mapping[str, Link],
+    sensings: Mapping[str, Sensing],
+    inbound: Inbound,
+) -> Health:
+    """What looks at all the others."""
+    topics = road.scribe.topics
+    return Health(
+        captures={camera.id: make_capture(camera, road) for camera in config.cameras},
+        mailboxes=road.mailboxes,
+        pipeline=road.pipeline,
+        ledger=road.ledger,
+        desk=road.desk,
+        outbox=outbox,
+        links=links,
+        vitals=read_vitals(),
+        started_ns=time.monotonic_ns(),
+        watches=road.watches,
+        sensings=sensings,
+        summons=road.summons,
+        triggered={topics.of("trigger", camera): camera for camera in road.summons.keys() - sensings.keys()},
+        inbound=inbound,
+    )
 
 
 def _inbound(config: AgentConfig, road: Road, audit: Audit) -> Inbound:

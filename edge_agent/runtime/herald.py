@@ -50,12 +50,10 @@ class Herald:
             self._link.abort("a verdict was not confirmed while it was valid")
         if self.winding_down:  # what is being stopped looks as if nothing were wrong with it
             return
-        if (
-            state in CAN_JUDGE and now_s >= self._beat_due_s
-        ):  # first of all: arms believe no verdict before they hear one
+        if state in CAN_JUDGE and now_s >= self._beat_due_s:
             due_s = self._beat_due_s + HEARTBEAT_S
             self._beat_due_s = due_s if due_s > now_s else now_s + HEARTBEAT_S
-            self._beat(state)
+            self._beat(state)  # first of all: arms believe no verdict before they hear one
         if (state, reasons) != self._said or now_s >= self._announce_due_s:
             self.announce(state, reasons)
         if now_s >= self._report_due_s:

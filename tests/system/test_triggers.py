@@ -36,11 +36,11 @@ def test_every_trigger_gets_its_verdict_with_its_id_and_position(tmp_path, broke
         for number in pace(per_s=20, count=40):
             trigger.pull(f"part {number}", position=number / 2)
         told = verdicts(listener, 40)
+        results = listener.wait_for_count(lambda heard: heard.topic.endswith("/result/top"), 40)
     assert [verdict["trigger_id"] for verdict in told] == trigger.sent
     assert [verdict["position"] for verdict in told] == [number / 2 for number in range(40)]
     assert [verdict["seq"] for verdict in told] == list(range(1, 41))
     assert {verdict["verdict"] for verdict in told} == {"pass"}
-    results = listener.wait_for_count(lambda heard: heard.topic.endswith("/result/top"), 40)
     assert [result.json["trigger_id"] for result in results] == trigger.sent
 
 
