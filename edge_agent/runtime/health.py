@@ -115,6 +115,7 @@ class Health:
         return time.monotonic_ns() - self.pipeline.last_tick_ns > limit_s * 1e9
 
     def _degradations(self) -> tuple[str, ...]:
+        acks, inbound = self.desk.acks, self.inbound
         reasons = [code for code, last_ns in sorted(dict(self.desk.lapses).items()) if _recently(last_ns)]
         if _recently(self.pipeline.last_failure_ns):
             reasons.append("frames_failed")
@@ -123,8 +124,7 @@ class Health:
         if self.desk.nobody_listens:
             reasons.append("no_arm")
         reasons += [f"{streak.verdict}_in_row:{name}" for name, streak in self.desk.streaks.over.items()]
-        reasons += [f"no_ack:{name}" for name in (self.desk.acks.missing_now if self.desk.acks else ())]
-        acks, inbound = self.desk.acks, self.inbound
+        reasons += [f"no_ack:{name}" for name in (acks.missing_now if acks else ())]
         reasons += _recent("arm_contradicts", acks.contradicted_ns if acks else {})
         reasons += _recent("triggers_refused", inbound.missed_ns if inbound else {})
         reasons += [f"connection_unstable:{name}" for name, link in self.links.items() if link.is_unstable]

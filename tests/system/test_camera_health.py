@@ -16,7 +16,7 @@ from tests.system.test_run import is_state, is_verdict
 
 pytestmark = pytest.mark.system
 FPS = 20
-RELAXED = "deadline_ms = 2000\nvalid_ms = 4000"
+RELAXED = "deadline_ms = 2000\nvalid_ms = 4000\nunknown_in_row = 0"
 
 
 def pictures(folder, *stretches):

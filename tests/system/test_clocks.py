@@ -46,7 +46,9 @@ class WallClock:
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("LD_PRELOAD", str(self._library))
             environment.setenv("FAKETIME_TIMESTAMP_FILE", str(self._file))
-            environment.setenv("FAKETIME_NO_CACHE", "1")
+            environment.setenv(
+                "FAKETIME_CACHE_DURATION", "1"
+            )  # seconds: a file read with each call would slow all down
             environment.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
             yield
 

@@ -44,17 +44,17 @@ def test_verdicts_go_on_after_a_camera_died_and_after_it_stalled(tmp_path, broke
         model = recording(tmp_path / "made.npz")
         config = config_text(model=model, cameras=camera(server.url), port=broker.port, verdict=RELAXED)
         with running_agent(tmp_path, config) as agent:
-            moment = listener.wait_for(is_verdict(), timeout=30)
+            verdict = moment = listener.wait_for(is_verdict(), timeout=30)
             for take_away, give_back in ((server.kill, server.start), (server.freeze, server.thaw)):
                 take_away()
                 moment = listener.wait_for(after(moment, is_state("error")), timeout=20)
                 assert "camera_lost:top" in moment.json["reasons"]
-                lost = listener.wait_for(after(moment, is_event("camera_lost")), timeout=20)
+                lost = listener.wait_for(after(verdict, is_event("camera_lost")), timeout=20)
                 assert "127.0.0.1" in lost.json["message"]
                 give_back()
                 moment = listener.wait_for(after(moment, is_state("running", "degraded")), timeout=40)
-                listener.wait_for(after(moment, is_event("camera_back")), timeout=20)
-                moment = listener.wait_for(after(moment, is_verdict()), timeout=20)
+                listener.wait_for(after(lost, is_event("camera_back")), timeout=20)
+                verdict = moment = listener.wait_for(after(moment, is_verdict()), timeout=20)
             agent.send(signal.SIGTERM)
             assert agent.ended() == 0
             assert PASSWORD not in agent.log()
