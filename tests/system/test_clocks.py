@@ -21,7 +21,7 @@ pytestmark = pytest.mark.system
 HOUR_S = 3600
 STEPS_S = (HOUR_S, -HOUR_S)
 LOST_NS = 1_500_000_000
-BEATS = 7  # longer than it takes an arm to miss the agent
+BEATS = 14  # longer than it takes an arm to miss the agent, and a process to look at its clock file twice
 REJECTS = '[[cameras.rules]]\nkind = "defect"\nreject = ["part"]\n'
 
 
