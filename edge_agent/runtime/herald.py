@@ -18,7 +18,7 @@ log = structlog.get_logger()
 HEARTBEAT_S = 0.25
 ANNOUNCE_S = 10.0
 OWN, OWN_NAME = -1, ""  # the token of state and birth, and who they are of where cameras are meant
-AGAIN_S = 0.1  # where it did not go out: there is no connection, or the broker takes no more unconfirmed messages now
+AGAIN_S = 0.1  # where it did not go out, because the broker takes no more unconfirmed messages now
 REPORT_S = 2.0
 OUTAGE_S = 10.0  # an event for what could not be sent meanwhile
 MOST_REASONS = 16
@@ -71,7 +71,8 @@ class Herald:
         topic = self._scribe.topics.of("birth")
         with self._scribe.page(topic) as head:
             is_said &= self._link.send(Message(topic, self._birth(head).payload(), qos=1, retain=True, token=OWN))
-        self._announce_due_s = time.monotonic() + (ANNOUNCE_S if is_said else AGAIN_S)
+        is_held_up = self._link.connected and not is_said  # without a connection the next one brings it
+        self._announce_due_s = time.monotonic() + (AGAIN_S if is_held_up else ANNOUNCE_S)
         return is_said
 
     def renew(self) -> None:

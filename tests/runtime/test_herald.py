@@ -132,6 +132,20 @@ def test_numbers_have_no_gap_on_any_topic(station, line):
         assert [facts["seq"] for facts in line.on(topic)] == list(range(1, 31))
 
 
+def test_without_a_connection_nothing_is_said_again_and_no_number_is_used():
+    with Station(one_after_the_other(first := Wire())) as station:
+        first.cut()
+        wait_for(lambda: not station.line.connected)
+        wait_for(lambda: station.line.inbox.qsize() >= 2)
+        station.herald._take_notices()  # that it stood, and that it went
+        station.herald.announce("running", ())
+        time.sleep(0.15)
+        station.herald.tick("running", ())
+        station.herald.tick("running", ())
+        with station.scribe.page(station.scribe.topics.of("birth")) as head:
+            assert head["seq"] == 2
+
+
 def test_verdicts_that_nobody_got_make_one_event_per_range():
     first, second = Wire(), Wire()
     with Station(one_after_the_other(first, second)) as station:
