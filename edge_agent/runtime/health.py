@@ -98,9 +98,12 @@ class Health:
         }
 
     def _calls(self) -> dict[str, int]:
-        """Parts that were called for from outside, and edges that are not even parts."""
+        """Parts that were called for from outside, and what was lost on the way there."""
         calls = {f"called.{name}": summons.calls for name, summons in self.summons.items()}
-        return calls | {f"lost.{name}": summons.uncalled for name, summons in self.summons.items() if summons.uncalled}
+        lost = {f"lost.{name}": summons.uncalled for name, summons in self.summons.items()}
+        lost |= {f"edges_lost.{name}": sensing.edges_lost for name, sensing in self.sensings.items()}
+        lost |= {"unheard": sum(link.unheard for link in self.links.values())}
+        return calls | {what: count for what, count in lost.items() if count}
 
     def _latencies(self) -> dict[str, wire.LatencyHealth]:
         round_trip = self.desk.acks.round_trip() if self.desk.acks else None

@@ -138,7 +138,8 @@ class Inbound:
         nobody knows when it came.
         """
         with self._lock:
-            return dict(self._counts)
+            counts = dict(self._counts)
+        return counts | ({"audit_lost": self._audit.lost} if self._audit.lost else {})
 
     def topics(self) -> tuple[str, ...]:
         """What to subscribe to."""

@@ -104,6 +104,12 @@ def plant(tmp_path):
         yield plant
 
 
+def test_what_was_lost_on_its_way_in_is_counted_where_an_operator_sees_it(plant):
+    assert plant.health.facts()["inbound"] == {}
+    plant.station.line.unheard = 3
+    assert plant.health.facts()["inbound"] == {"unheard": 3}
+
+
 def test_it_starts_until_engine_and_cameras_are_open(plant):
     assert plant.health.state() == ("starting", ())
     plant.start_engine()
