@@ -12,6 +12,9 @@ EdgeAgentError
     ├── UsageError            1, a command was called wrongly
     └── ConfigError           78 (EX_CONFIG), an operator must act; systemd does not restart
         ├── ModelError        the model file cannot be used as it is
+        │   ├── LabelsError        the names of its classes
+        │   ├── EngineUnfitError   it was built for another machine, or is damaged: building it anew helps
+        │   └── DeviceMemoryError  it does not fit into the GPU's memory
         └── UnavailableError  a library or device that the configuration asks for is not installed
 """
 
@@ -73,6 +76,14 @@ class ModelError(ConfigError):
 
 class LabelsError(ModelError):
     """The names of its classes cannot be read, or are not those of the model."""
+
+
+class EngineUnfitError(ModelError):
+    """An engine was built for another TensorRT or GPU, or is damaged; building it anew from the ONNX model helps."""
+
+
+class DeviceMemoryError(ModelError, MemoryError):
+    """The GPU has too little memory left for the model."""
 
 
 class UnavailableError(ConfigError, ImportError):

@@ -80,7 +80,7 @@ class Broker:
         """Starts it and waits until it accepts connections."""
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen([self._program, "-v", "-c", self._config_file], stderr=log, stdout=log)
-        until_s = time.monotonic() + 10
+        until_s = time.monotonic() + 20
         while not self._accepts():
             if self._process.poll() is not None or time.monotonic() > until_s:
                 pytest.fail(f"mosquitto does not come up:\n{self.log}")
@@ -192,7 +192,7 @@ class Listener:
         self._client.on_message = self._hear
         self._client.connect(HOST, port, keepalive=10)
         self._client.loop_start()
-        if not self._subscribed.wait(10):
+        if not self._subscribed.wait(20):
             self.close()
             pytest.fail(f"the listener on port {port} got no subscription")
 
@@ -211,16 +211,16 @@ class Listener:
         if wrong := [words for heard in others for words in misfits(heard.topic, heard.payload)]:
             pytest.fail("\n".join(words[:300] for words in wrong[:10]))
 
-    def wait_until_back(self, timeout: float = 10) -> None:
+    def wait_until_back(self, timeout: float = 20) -> None:
         """Until it is subscribed again, after the broker was away."""
         if not self._subscribed.wait(timeout):
             pytest.fail(f"the listener has no subscription after {timeout} s")
 
-    def wait_for(self, predicate: Callable[[Heard], bool], timeout: float = 10) -> Heard:
+    def wait_for(self, predicate: Callable[[Heard], bool], timeout: float = 20) -> Heard:
         """The first message, heard already or yet to come, that the predicate holds for."""
         return self.wait_for_count(predicate, 1, timeout)[0]
 
-    def wait_for_count(self, predicate: Callable[[Heard], bool], count: int, timeout: float = 10) -> list[Heard]:
+    def wait_for_count(self, predicate: Callable[[Heard], bool], count: int, timeout: float = 20) -> list[Heard]:
         """The messages that the predicate holds for, once there are `count` of them."""
         with self._news:
             if not self._news.wait_for(lambda: sum(bool(predicate(heard)) for heard in self.heard) >= count, timeout):
@@ -231,6 +231,14 @@ class Listener:
         """What was heard so far on topics with that end: `on("verdict/top")`."""
         with self._news:
             return [heard for heard in self.heard if heard.topic.endswith(topic_end)]
+
+    def hear_out(self, topic: str = "factory/last") -> None:
+        """Until it has heard all that the broker had before: what this one says itself comes behind that, and is not kept."""
+        payload = str(time.monotonic_ns()).encode()
+        self.publish(topic, payload)
+        last = self.wait_for(lambda heard: (heard.topic, heard.payload) == (topic, payload))
+        with self._news:
+            self.heard.remove(last)
 
     def publish(
         self,

@@ -4,6 +4,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+STOP_S = 5 + 5  # what is promised for a stop, and what a machine that is busy with other things may add
+
 
 def processes_that_name(path):
     """(id, command line) of every process with the path in its command line."""
@@ -17,7 +19,7 @@ def processes_that_name(path):
     return found
 
 
-def ended(condition, timeout_s=5.0):
+def ended(condition, timeout_s=20.0):
     """Whether it comes true in time."""
     until_s = time.monotonic() + timeout_s
     while not condition():

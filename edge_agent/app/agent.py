@@ -5,7 +5,10 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
+
+import structlog
 
 from edge_agent import plugins
 from edge_agent.app.cameras import make_capture
@@ -13,7 +16,9 @@ from edge_agent.app.road import Road, build_road, wall_clock
 from edge_agent.app.state_folder import records_folder
 from edge_agent.config import AgentConfig, CameraConfig, GpioTrigger, Loaded, MqttTrigger
 from edge_agent.core.ports import Message, Publisher
-from edge_agent.hardware import telemetry
+from edge_agent.hardware import power, telemetry
+from edge_agent.hardware.probe import LIVE
+from edge_agent.hardware.profile import Choice
 from edge_agent.runtime.agent import Agent, Wish
 from edge_agent.runtime.audit import Audit
 from edge_agent.runtime.health import Health, Vitals
@@ -27,6 +32,9 @@ from edge_agent.runtime.sensing import Sensing
 from edge_agent.runtime.systemd import Notifier
 from edge_agent.runtime.timer import Timer
 from edge_agent.runtime.verdicts_watch import VerdictsWatch
+from edge_agent.runtime.workshop import Workshop
+
+log = structlog.get_logger()
 
 
 class Connector:
@@ -72,6 +80,7 @@ def build(loaded: Loaded, wishes: "queue.SimpleQueue[Wish]") -> tuple[Agent, Con
     links = {"line": line, "records": records}
     outbox = Outbox(records, folder=records_folder(config), **record_limits(config))
     road = build_road(loaded, line, outbox, session=uuid.uuid4().hex)
+    warn_of_power_mode(road.choice)
     reporter, desk = road.reporter, road.desk
     audit = Audit(records_folder(config))
     inbound = _inbound(config, road, audit)
@@ -93,6 +102,7 @@ def build(loaded: Loaded, wishes: "queue.SimpleQueue[Wish]") -> tuple[Agent, Con
         inbound=inbound,
         audit=audit,
         reporter=reporter,
+        workshop=Workshop(road.supply, road.pipeline, reporter, introduce=road.introduce, announce=herald.renew),
         watches=(
             RecordsWatch(outbox, reporter),
             VerdictsWatch(road.mailboxes, desk.acks, desk.streaks, reporter),
@@ -106,6 +116,12 @@ def build(loaded: Loaded, wishes: "queue.SimpleQueue[Wish]") -> tuple[Agent, Con
         wishes=wishes,
     )
     return agent, connector
+
+
+def warn_of_power_mode(choice: Choice, root: Path = LIVE) -> None:
+    """One line in the log where the board runs in another power mode than its profile counts on."""
+    if choice.profile and (reason := power.unlike(choice.profile, root)):
+        log.warning("power_mode_unlike_profile", reason=reason)
 
 
 def _health(

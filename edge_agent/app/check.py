@@ -81,7 +81,7 @@ def _model_problems(loaded: Loaded) -> list[Problem]:
     except FatalError as error:
         return [loaded.problem(("hardware", "profile"), str(error))]
     try:
-        engine = open_engine(engine_request(loaded.config, choice))
+        engine = open_engine(engine_request(loaded.config, choice), or_stand_in=True)
     except FatalError as error:
         is_labels = isinstance(error, LabelsError) and loaded.config.model.labels is not None
         return [loaded.problem(("model", "labels" if is_labels else "path"), str(error))]

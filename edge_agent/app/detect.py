@@ -11,7 +11,9 @@ from pydantic import ValidationError
 
 from edge_agent import plugins
 from edge_agent.app.annotate import CopyNames, annotate, write_picture
-from edge_agent.app.engine import EngineRequest, open_engine
+from edge_agent.app.engine import open_engine
+from edge_agent.app.engine_build import EngineBuilder
+from edge_agent.app.engine_choice import TENSORRT, EngineRequest, blueprint, build_request
 from edge_agent.cameras import replay
 from edge_agent.config import AgentConfig, dotted
 from edge_agent.config.lines import KeyPath, TOMLDecodeError, parse
@@ -21,6 +23,7 @@ from edge_agent.core.ports import Camera
 from edge_agent.errors import CameraLostError, EndOfStreamError, UsageError
 from edge_agent.hardware import probe
 from edge_agent.hardware.profile import choose, load_all
+from edge_agent.models import bare
 from edge_agent.runtime.engine import Engine
 
 
@@ -60,6 +63,17 @@ class Job:
     def is_long(self) -> bool:
         """Whether there is a folder or a video among the sources."""
         return any(source.is_dir() or _is_video(source) for source in self._sources)
+
+    def builder(self) -> EngineBuilder | None:
+        """Builds TensorRT's engine, where that was asked for by name and is not there yet; to be run before `records`.
+
+        Raises:
+            ConfigError: the model cannot be used, or no engine can be built here.
+        """
+        if self._request.backend != TENSORRT:
+            return None
+        plan = blueprint(bare.identify(self._request.model), _engine_request(self._request))
+        return EngineBuilder(plan.build) if plan and plan.built() is None else None
 
     def records(self) -> Iterator[dict[str, Any]]:
         """A record per frame of every source, in their order.
@@ -149,6 +163,7 @@ def _engine_request(request: Request) -> EngineRequest:
         request.threads or (profile.threads if profile else None),
         decoder=request.decoder,
         thresholds=request.thresholds,
+        build=build_request(request.model, profile),
     )
 
 

@@ -1,52 +1,92 @@
-"""Which engine and which decoder a model gets on this board, and why."""
+"""Opens a model: the engine that suits this board, and the decoder that suits the model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import structlog
 
 from edge_agent import plugins
+from edge_agent.app.engine_choice import EngineRequest, Way, blueprint, direct_ways, not_built, stand_ins
+from edge_agent.app.preprocessing import choose_preprocessor
 from edge_agent.core.datatypes import BoundTensor, Certainty, ModelSpec, Recognition, Thresholds
 from edge_agent.core.heads import picture_of, refuse_state
 from edge_agent.core.ports import Backend, Decoder
-from edge_agent.errors import ModelError, UnavailableError
+from edge_agent.errors import ConfigError, DeviceMemoryError, EngineUnfitError, ModelError
 from edge_agent.models import bare
+from edge_agent.models.engine_cache import EngineCache
 from edge_agent.runtime.engine import Engine
-from edge_agent.runtime.preprocess import Preprocessor
 
 log = structlog.get_logger()
 WARM_UP_RUNS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class EngineRequest:
-    """What is asked for. `order` is the profile's order of backends; `decoder` is None where the model must tell."""
-
-    path: Path
-    order: Sequence[str]
-    labels: Path | None = None
-    backend: str = "auto"
-    threads: int | None = None
-    decoder: Any = None
-    thresholds: Thresholds = Thresholds()
-
-
-def open_engine(request: EngineRequest) -> Engine:
+def open_engine(request: EngineRequest, *, or_stand_in: bool = False) -> Engine:
     """Loads the model, finds its decoder and warms both up.
+
+    Args:
+        request: what is asked for.
+        or_stand_in: whether another engine will do where TensorRT was asked for by name, but its engine is not built yet.
 
     Raises:
         ModelError: the model cannot be used as it is.
         UnavailableError: what it needs is not installed.
     """
     file = bare.identify(request.path)
-    kind, reason = choose_backend(file, request.backend, request.order)
-    module = plugins.load("backends", kind)
+    plan = blueprint(file, request)
+    if plan is None:
+        return open_first(request, file, direct_ways(file, request.backend, request.order))
+    built, is_optional = plan.built(), or_stand_in or request.backend == "auto"
+    ways = [built] if built else []
+    ways += stand_ins(file, request.order, not_built(file)) if is_optional else []
+    if not ways:
+        raise ModelError(f"{file.path}: {not_built(file)}")
+    return open_first(request, file, ways, plan.cache)
+
+
+def log_unused(way: Way, error: ConfigError) -> None:
+    """One line for an engine that does not work."""
+    log.warning("engine_unused", backend=way.backend, engine=way.path.name, reason=str(error))
+
+
+def open_first(
+    request: EngineRequest,
+    file: bare.ModelFile,
+    ways: Sequence[Way],
+    cache: EngineCache | None = None,
+    tell: Callable[[Way, ConfigError], None] = log_unused,
+) -> Engine:
+    """The first that works, of at least one.
+
+    An engine that was built on this machine and does not fit it is set aside in `cache`. `tell` hears what does not work.
+
+    Raises:
+        ModelError: the model cannot be used as it is, or the last of them did not work either.
+    """
+    for way in ways:
+        try:
+            return open_way(request, file, way)
+        except ConfigError as error:
+            is_own = way.path != file.path
+            if isinstance(error, EngineUnfitError) and is_own and cache:
+                cache.discard(way.path, str(error))
+            if not is_own and not isinstance(error, DeviceMemoryError):  # then it is the model that cannot be used
+                raise
+            tell(way, error)
+            if way is ways[-1]:
+                raise
+    raise AssertionError("there was nothing to open")
+
+
+def open_way(request: EngineRequest, file: bare.ModelFile, way: Way) -> Engine:
+    """Opens that one, and nothing else, in the thread that is to use it. Raises as `open_engine`."""
+    module = plugins.load("backends", way.backend)
+    settings = {"path": way.path, "threads": request.threads, "allow_host_code": request.allow_host_code}
+    known = module.Config.model_fields
     with ExitStack() as stack:
-        backend: Backend = module.create(module.Config(path=file.path, threads=request.threads))
+        backend: Backend = module.create(module.Config(**{key: settings[key] for key in settings if key in known}))
         stack.callback(backend.close)
         picture, *others = picture_first(file, backend)
         specs = picture.spec, *(bound.spec for bound in others)
@@ -55,42 +95,13 @@ def open_engine(request: EngineRequest) -> Engine:
         decoder = make_decoder(decoder_config, model, request.thresholds)
         model = replace(model, labels=decoder.labels)
         set_constants(model.name, others, decoder.input_format.constants)
-        preprocessor = Preprocessor(picture, decoder.input_format)
-        engine = Engine(backend, preprocessor, decoder, model, kind, decoder_config.kind, f"{reason}; {why}")
+        preprocessor = choose_preprocessor(backend, picture, decoder.input_format, request.frame_wh)
+        reason = f"{way.reason}; {why}"
+        engine = Engine(backend, preprocessor, decoder, model, way.backend, decoder_config.kind, reason)
         warm_up(engine)
         stack.pop_all()
-    log.info("engine_open", backend=kind, runtime=backend.runtime, decoder=decoder_config.kind, reason=engine.reason)
+    log.info("engine_open", backend=way.backend, runtime=backend.runtime, decoder=decoder_config.kind, reason=reason)
     return engine
-
-
-def choose_backend(file: bare.ModelFile, wanted: str, order: Sequence[str]) -> tuple[str, str]:
-    """The backend for the file, and why in words: the wanted one, or the first of the order that can run it here."""
-    known = plugins.kinds("backends")
-    if wanted not in ("auto", *known):
-        raise UnavailableError(f"there is no engine {wanted!r} here; there are {', '.join(known)}")
-    if wanted != "auto":
-        problem = _cannot_run(wanted, file)
-        if problem:
-            raise problem
-        return wanted, f"{wanted} was asked for"
-    readers = [kind for kind in known if file.path.suffix.lower() in plugins.load("backends", kind).SUFFIXES]
-    if not readers:
-        formats = sorted(suffix for kind in known for suffix in plugins.load("backends", kind).SUFFIXES)
-        raise ModelError(f"{file.path}: no engine here reads {file.path.suffix} files; it may be {', '.join(formats)}")
-    ranked = [kind for kind in order if kind in readers] + [kind for kind in readers if kind not in order]
-    for kind in ranked:
-        problem = _cannot_run(kind, file)
-        if problem is None:
-            return kind, f"{kind} is the first of the profile's engines that runs {file.path.suffix} files here"
-    raise _cannot_run(ranked[0], file) or AssertionError
-
-
-def _cannot_run(kind: str, file: bare.ModelFile) -> Exception | None:
-    module = plugins.load("backends", kind)
-    if file.path.suffix.lower() not in module.SUFFIXES:
-        return ModelError(f"{file.path}: {kind} reads {', '.join(module.SUFFIXES)} files")
-    missing = module.available()
-    return UnavailableError(f"{file.path}: {missing}") if missing else None
 
 
 def picture_first(file: bare.ModelFile, backend: Backend) -> list[BoundTensor]:

@@ -1,13 +1,14 @@
 """The road of a verdict: all that decides about a part and writes about it, from the mailroom to two outlets."""
 
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import edge_agent
 from edge_agent import plugins
-from edge_agent.app.engine import EngineRequest, open_engine
+from edge_agent.app.engine_choice import FRAME_WH, EngineRequest, build_request
+from edge_agent.app.engine_supply import BESIDE_MB, EngineSupply, Policy
 from edge_agent.app.health_limits import all_limits
 from edge_agent.app.rules import mismatches
 from edge_agent.clock import SYSTEM, Clock
@@ -50,6 +51,8 @@ class Road:
     reporter: Reporter
     pipeline: Pipeline
     summons: dict[str, Summons]
+    supply: EngineSupply
+    introduce: Callable[[Engine], None]
 
 
 def build_road(loaded: Loaded, line: Line, records: Records, *, session: str, clock: Clock = SYSTEM) -> Road:
@@ -76,8 +79,11 @@ def build_road(loaded: Loaded, line: Line, records: Records, *, session: str, cl
         for camera in config.cameras
         if (terms := _terms(camera)) is not None
     }
+    reporter = Reporter(scribe, records)
+    supply = EngineSupply(engine_request(config, choice), _policy(config, choice, clock), reporter)
+    introduce = partial(_introduce, scribe, summons.values())
     pipeline = Pipeline(
-        partial(_open_engine, loaded, choice, scribe, summons.values()),
+        partial(_open_engine, loaded, supply, introduce),
         partial(_make_inspectors, config, ledger, summons),
         mailroom,
         ledger,
@@ -85,8 +91,9 @@ def build_road(loaded: Loaded, line: Line, records: Records, *, session: str, cl
         watches=tuple(watches.values()),
         clock=clock,
     )
-    reporter = Reporter(scribe, records)
-    return Road(choice, mailroom, mailboxes, watches, scribe, ledger, desk, reporter, pipeline, summons)
+    return Road(
+        choice, mailroom, mailboxes, watches, scribe, ledger, desk, reporter, pipeline, summons, supply, introduce
+    )
 
 
 def choose_profile(config: AgentConfig) -> tuple[probe.Board, Choice]:
@@ -104,7 +111,7 @@ def choose_profile(config: AgentConfig) -> tuple[probe.Board, Choice]:
 
 def engine_request(config: AgentConfig, choice: Choice) -> EngineRequest:
     """What the configuration and the profile ask of the engine."""
-    profile, model, hardware = choice.profile, config.model, config.hardware
+    profile, model, hardware, rt = choice.profile, config.model, config.hardware, config.hardware.tensorrt
     return EngineRequest(
         path=model.path,
         order=profile.backends if profile else (),
@@ -113,7 +120,30 @@ def engine_request(config: AgentConfig, choice: Choice) -> EngineRequest:
         threads=hardware.threads or (profile.threads if profile else None),
         decoder=model.decoder,
         thresholds=Thresholds(model.conf, model.iou),
+        build=build_request(
+            model.path, profile, precision=rt.precision, workspace_mb=rt.workspace_mb, folder=rt.folder
+        ),
+        allow_host_code=rt.allow_host_code,
+        frame_wh=_frame_wh(config, choice),
     )
+
+
+def _frame_wh(config: AgentConfig, choice: Choice) -> tuple[int, int]:
+    """About the size of the first camera's pictures; the profile's, where the configuration does not say."""
+    camera, profile = config.cameras[0], choice.profile
+    width, height = getattr(camera, "width", None), getattr(camera, "height", None)
+    if width and height:
+        return width, height
+    return (profile.capture.width, profile.capture.height) if profile else FRAME_WH
+
+
+def _policy(config: AgentConfig, choice: Choice, clock: Clock) -> Policy:
+    """On a simulated clock nothing is built: what is decided must not depend on how long that takes."""
+    if clock is not SYSTEM:
+        return Policy("never")
+    profile = choice.profile
+    beside_mb = profile.tensorrt.beside_mb if profile and profile.tensorrt else BESIDE_MB
+    return Policy(config.hardware.tensorrt.build, beside_mb)
 
 
 def make_rules(camera: CameraConfig) -> list[MakeRule]:
@@ -174,16 +204,22 @@ def _inspector(camera: CameraConfig, ledger: Ledger, labels: Sequence[str], summ
     return FrameInspector(camera.id, ledger, labels, rules)
 
 
-def _open_engine(loaded: Loaded, choice: Choice, scribe: Scribe, summons: Iterable[Summons]) -> Engine:
+def _open_engine(loaded: Loaded, supply: EngineSupply, introduce: Callable[[Engine], None]) -> Engine:
     """The engine, checked against what the configuration expects of its labels."""
     import cv2
 
     cv2.setNumThreads(1)  # the stages around the engine are short: more threads cost more than they give
-    engine = open_engine(engine_request(loaded.config, choice))
+    engine = supply.open()
     problems = mismatches(loaded, engine.model, engine.decoder_kind)
     if problems:
         engine.backend.close()
         raise ConfigProblemsError(problems)
+    introduce(engine)
+    return engine
+
+
+def _introduce(scribe: Scribe, summons: Iterable[Summons], engine: Engine) -> None:
+    """From now on messages name this engine, and parts can be called for."""
     told = wire.Engine(
         backend=engine.backend_kind,
         runtime=engine.backend.runtime[:200],
@@ -193,7 +229,6 @@ def _open_engine(loaded: Loaded, choice: Choice, scribe: Scribe, summons: Iterab
     scribe.introduce(told, engine.model)
     for caller in summons:
         caller.is_ready = True
-    return engine
 
 
 def _topics(config: AgentConfig) -> Topics:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -22,8 +23,9 @@ from edge_agent.app.engine import choose_decoder, make_decoder
 from edge_agent.app.health_limits import all_limits
 from edge_agent.app.road import fires, make_rules, row_limits
 from edge_agent.app.rules import mismatches
-from edge_agent.config import ConfigProblemsError, Loaded, dotted, live_changes, load
-from edge_agent.core.datatypes import Thresholds
+from edge_agent.config import AgentConfig, ConfigProblemsError, Loaded, dotted, live_changes, load
+from edge_agent.core.datatypes import ModelSpec, Thresholds
+from edge_agent.core.ports import Decoder
 from edge_agent.errors import ConfigError, FatalError
 from edge_agent.runtime.agent import Agent, Wish
 
@@ -97,10 +99,10 @@ def _take_over(agent: Agent, connector: Connector, new: Loaded) -> bool:
     if problems:
         raise ConfigProblemsError(problems)
     limits = all_limits(new)
-    thresholds = Thresholds(config.model.conf, config.model.iou)
-    decoder = make_decoder(choose_decoder(engine.model, config.model.decoder)[0], engine.model, thresholds)
+    decoder_of = partial(_decoder_of, config)
+    decoder_of(engine.model)
     has_new_credentials = connector.renew(config)
-    engine.decoder = decoder
+    agent.pipeline.tune(decoder_of)
     for camera, inspector in zip(config.cameras, agent.pipeline.inspectors, strict=True):
         inspector.rules = make_rules(camera)
     for watch, limit in zip(agent.health.watches.values(), limits, strict=True):
@@ -126,6 +128,11 @@ def _take_over(agent: Agent, connector: Connector, new: Loaded) -> bool:
     agent.herald.renew()
     logs.set_level(config.log.level)
     return has_new_credentials
+
+
+def _decoder_of(config: AgentConfig, model: ModelSpec) -> Decoder:
+    thresholds = Thresholds(config.model.conf, config.model.iou)
+    return make_decoder(choose_decoder(model, config.model.decoder)[0], model, thresholds)
 
 
 def _listen_to_signals() -> "queue.SimpleQueue[Wish]":

@@ -39,7 +39,7 @@ def take(config: AgentConfig, camera: CameraConfig, out: Path, *, annotate: bool
     with closing(source):
         picture = _settled(Pictures(source, camera.timeout_s), camera)
     if annotate:
-        engine = open_engine(engine_request(config, choice))
+        engine = open_engine(engine_request(config, choice), or_stand_in=True)
         with closing(engine.backend):
             detections, _ = engine.look(picture)
         trigger = camera.trigger

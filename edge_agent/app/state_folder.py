@@ -13,6 +13,11 @@ def records_folder(config: AgentConfig) -> Path:
     return config.records.folder or state_folder() / own
 
 
+def engines_folder(configured: Path | None = None) -> Path:
+    """Where engines lie that were built here: `hardware.tensorrt.folder`, or in the state folder."""
+    return configured or state_folder() / "engines"
+
+
 def state_folder() -> Path:
     """The one that systemd gives (`StateDirectory=`), or the user's (XDG Base Directory Specification)."""
     if given := os.environ.get("STATE_DIRECTORY"):

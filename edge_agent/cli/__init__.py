@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import edge_agent
-from edge_agent.cli import check, demo, detect, profile, reject_arm, run, schema, simulate_line, snapshot
+from edge_agent.cli import check, demo, detect, model, profile, reject_arm, run, schema, simulate_line, snapshot
 from edge_agent.errors import EX_USAGE, EdgeAgentError, FatalError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("simulate-line", epilog=simulate_line.EPILOG)(simulate_line.simulate
 app.command(epilog=snapshot.EPILOG)(snapshot.snapshot)
 app.command(epilog=reject_arm.EPILOG)(reject_arm.reject_arm)
 app.command(epilog=schema.EPILOG)(schema.schema)
+app.add_typer(model.app, name="model")
 app.add_typer(profile.app, name="profile")
 
 

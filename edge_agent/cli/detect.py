@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_agent.errors import ConfigError, UsageError
+from edge_agent.cli.model import progress_shown
+from edge_agent.errors import ConfigError, TransientError, UsageError
 
 if TYPE_CHECKING:
     from edge_agent.app.detect import Job
@@ -27,7 +28,9 @@ def detect(  # noqa: PLR0913 - a command's options
     sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="Pictures, folders or videos.")],
     model: Annotated[Path, typer.Option("--model", "-m", metavar="PATH", help="The model file.")],
     *,
-    backend: Annotated[str, typer.Option(metavar="auto|tflite|onnx", help="The engine.")] = "auto",
+    backend: Annotated[
+        str, typer.Option(metavar="auto|tflite|onnx|tensorrt", help="The engine; tensorrt: built from an ONNX first.")
+    ] = "auto",
     labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Names: a text file or a .pbtxt.")] = None,
     decoder: Annotated[str | None, typer.Option(metavar="TOML", help=DECODER)] = None,
     conf: Annotated[float, typer.Option(min=0, max=1, help="Keep detections with a score above.")] = 0.25,
@@ -45,10 +48,13 @@ def detect(  # noqa: PLR0913 - a command's options
     chosen = None if decoder is None else decoder_of(decoder)
     job = Job(Request(model, backend, labels, threads, Thresholds(conf, iou), annotate, chosen), sources)
     try:
+        if (builder := job.builder()) is not None:
+            with progress_shown(as_json=False) as show:
+                builder.run(show)
         with closing(_followed(job, as_json=as_json)) as records:
             for found in records:
                 typer.echo(json.dumps(found) if as_json else _in_words(found))
-    except ConfigError as error:  # there is no configuration here: what is wrong is what the command was given
+    except (ConfigError, TransientError) as error:  # without a configuration it is what the command was given
         raise UsageError(str(error)) from None
     finally:
         for complaint in job.complaints:

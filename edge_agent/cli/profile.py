@@ -22,11 +22,11 @@ THIS_MACHINE = Path("/")
 @app.command(epilog="Example: edge-agent profile detect --root copied-from-line-3 --json")
 def detect(*, root: Root = THIS_MACHINE, as_json: AsJson = False) -> None:
     """Say which board this is, which profile it gets, and whether it can be served."""
-    from edge_agent.hardware import probe, profile
+    from edge_agent.hardware import power, probe, profile
 
     profiles = _profiles(root)
     board = probe.detect(root)
-    found = _facts(board, profile.choose(board, profiles))
+    found = _facts(board, profile.choose(board, profiles), power.power_mode(root))
     if as_json:
         _print_json(found)
     else:
@@ -73,8 +73,9 @@ def _profiles(root: Path) -> "dict[str, Profile]":
     return load_all(root / SITE_FOLDER.relative_to("/"))
 
 
-def _facts(board: "Board", choice: "Choice") -> dict[str, Any]:
+def _facts(board: "Board", choice: "Choice", power_mode: str | None) -> dict[str, Any]:
     profile = choice.profile
+    power = profile.power if profile else None
     return {
         "board": board.board,
         "soc": board.soc,
@@ -95,6 +96,8 @@ def _facts(board: "Board", choice: "Choice") -> dict[str, Any]:
         "cpu_features": sorted(board.cpu_features),
         "l4t": board.l4t,
         "jetpack": board.jetpack,
+        "power_mode": power_mode,
+        "expected_power_mode": power.mode if power else None,
     }
 
 

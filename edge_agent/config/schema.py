@@ -34,12 +34,32 @@ ON_THE_WAY_MS = 50  # for a verdict that leaves at its deadline, and for the bro
 ONE_PUBLISHER = "write either an [mqtt] or a [stdout] table: it says where verdicts go"
 
 
+class TensorrtConfig(Table):
+    """How TensorRT runs ONNX models: by engines that are built from them on this machine."""
+
+    precision: Literal["auto", "fp32", "fp16", "int8"] = Field(
+        "auto", description="Of the engine's numbers; `auto`: that of a quantised model, else what the profile prefers."
+    )
+    workspace_mb: int | None = Field(
+        None, ge=16, le=65_536, description="Memory that one layer may take; not set: what the profile says, else 512."
+    )
+    build: Literal["beside", "before", "never"] = Field(
+        "beside",
+        description="When a missing engine is built: while another one serves, before the line starts, or not.",
+    )
+    allow_host_code: bool = Field(
+        False, description="Whether a version-compatible engine may run the code that it brings along."
+    )
+    folder: Path | None = Field(None, description="Where built engines are kept; not set: in the state folder.")
+
+
 class HardwareConfig(Table):
     """What to run on. The profile decides what is not given here."""
 
     profile: str = Field("auto", description="`auto`, or the name of a hardware profile.")
     backend: str = Field("auto", description="`auto`, or the engine to use.")
     threads: int | None = Field(None, ge=1, le=256, description="Threads of the engine.")
+    tensorrt: TensorrtConfig = TensorrtConfig()
 
     @field_validator("backend")
     @classmethod

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from edge_agent.core.datatypes import Array, BoundTensor, Detections, Frame, InputFormat, TensorSpec
+from edge_agent.core.datatypes import Array, BoundTensor, Detections, Frame, Image, InputFormat, TensorSpec
 from edge_agent.core.letterbox import Letterbox
 from edge_agent.core.parts import Decision
 
@@ -35,8 +35,35 @@ class Camera(Protocol):
         ...
 
 
+class Preprocessing(Protocol):
+    """Writes pictures into a model's input."""
+
+    def prepare(self, image: Image) -> Letterbox:
+        """Puts a picture into the input, or has that begun: the next run of the engine sees it. Says where it lies there."""
+        ...
+
+
+class DevicePreprocessing(Preprocessing, Protocol):
+    """By the engine's own device, into its memory there."""
+
+    def read(self) -> Array:
+        """What stands in the input on the device now; waits for it."""
+        ...
+
+    def close(self) -> None:
+        """Gives its memory back; the engine's `close` does so too. Closing twice does nothing."""
+        ...
+
+
 class Backend(Protocol):
-    """An inference engine with a model loaded. `create(config)` loads it, or raises `ModelError`."""
+    """An inference engine with a model loaded. `create(config)` loads it, or raises `ModelError`.
+
+    One whose device can write pictures has two more methods. `device_preprocessor(fmt, table)` gives a
+    `DevicePreprocessing` for the input that takes the picture, and lets `infer` run on what that writes; None, and nothing
+    has changed, where it cannot do what `fmt` asks for. `table` is `(channels, 256)`: what stands in the input for each
+    pixel value. `picture_from_gpu(wanted=False)` lets `infer` run on the input's array again, `wanted=True` on what the
+    device wrote.
+    """
 
     @property
     def runtime(self) -> str:

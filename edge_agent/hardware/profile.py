@@ -69,6 +69,19 @@ class Budget(_Table):
     rss_mb: float = Field(gt=0, description="Resident memory.")
 
 
+class TensorRT(_Table):
+    """What building an engine on the board may take. docs/hardware.md says where the numbers are from."""
+
+    workspace_mb: int = Field(512, ge=16, description="The most memory that one layer may take for itself.")
+    beside_mb: int = Field(2500, ge=0, description="MemAvailable that building beside a serving engine needs.")
+
+
+class Power(_Table):
+    """The power mode (`nvpmodel`) that the budget is for."""
+
+    mode: str = Field(min_length=1, description="As nvpmodel names it: `MAXN_SUPER`, `25W`.")
+
+
 class Profile(_Table):
     """One file of `hardware_profiles/`; the file's stem is the name."""
 
@@ -82,6 +95,8 @@ class Profile(_Table):
     capture: Capture = Capture()
     thermal: Thermal | None = Field(None, description="Absent: not known.")
     budget: Budget | None = Field(None, description="Absent: none was set.")
+    tensorrt: TensorRT | None = Field(None, description="Absent: the board has no TensorRT, or nothing is known.")
+    power: Power | None = Field(None, description="Absent: the board has no power modes, or any will do.")
     min_jetpack: int | None = Field(None, ge=4, description="The oldest JetPack that can be served.")
     supported: bool = Field(True, description="Whether the board can be served.")
     reason: str | None = Field(None, description="Why it cannot.")
@@ -274,7 +289,14 @@ def _problems(error: ValidationError) -> Iterator[str]:
 
 
 def _suggestion(loc: tuple[Any, ...]) -> str:
-    tables: dict[Any, type[BaseModel]] = {"match": Match, "capture": Capture, "thermal": Thermal, "budget": Budget}
+    tables: dict[Any, type[BaseModel]] = {
+        "match": Match,
+        "capture": Capture,
+        "thermal": Thermal,
+        "budget": Budget,
+        "tensorrt": TensorRT,
+        "power": Power,
+    }
     table = tables.get(loc[0], Profile) if len(loc) > 1 else Profile
     known = [name for name in table.model_fields if name not in _SET_BY_THE_LOADER]
     close = difflib.get_close_matches(str(loc[-1]), known, n=1)

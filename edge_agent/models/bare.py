@@ -16,7 +16,6 @@ from edge_agent.models.labels import named_by, read_labels
 FORMATS = {".tflite": "tflite", ".onnx": "onnx", ".engine": "engine", ".plan": "engine", ".npz": "recorded"}
 """The file's kind by its suffix."""
 
-_RUNNABLE = tuple(suffix for suffix, kind in FORMATS.items() if kind != "engine")  # TensorRT's seat is empty so far
 _CHUNK = 1 << 20
 _LITERAL_MOST = 128 << 10  # a longer text may nest so deep that Python's parser overflows its stack
 _TEXTS = frozenset({"author", "date", "description", "docs", "head", "license", "task", "version"})
@@ -45,7 +44,7 @@ def identify(path: Path) -> ModelFile:
         raise ModelError(f"{path}: there is no such file")
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
-        raise ModelError(f"{path}: not a model that can be run; it must end in {', '.join(_RUNNABLE)}{_advice(path)}")
+        raise ModelError(f"{path}: not a model that can be run; it must end in {', '.join(FORMATS)}{_advice(path)}")
     try:
         digest = _sha256(path)
     except OSError as error:

@@ -24,6 +24,7 @@ from edge_agent.runtime.scribe import Scribe
 from edge_agent.runtime.sensing import Sensing
 from edge_agent.runtime.systemd import Notifier
 from edge_agent.runtime.timer import Timer
+from edge_agent.runtime.workshop import Workshop
 
 log = structlog.get_logger()
 ROUND_S = 0.2
@@ -62,6 +63,7 @@ class Agent:
     inbound: Inbound
     audit: Audit
     reporter: Reporter
+    workshop: Workshop
     watches: Sequence[Watch]
     herald: Herald
     health: Health
@@ -94,6 +96,7 @@ class Agent:
             return
         if self.pipeline.failed is not None:
             raise self.pipeline.failed
+        self.workshop.start()
         for device in self._devices().values():
             device.start()
 
@@ -108,6 +111,7 @@ class Agent:
             if time.monotonic() < give_up_s and not self._stuck(LOADING):
                 self.notifier.watchdog()
                 self.notifier.extend_timeout(LOADING_STEP_S)
+            self.notifier.status(f"starting; {self.workshop.words or 'opening the engine'}")
         for wish in wishes:
             self.wishes.put(wish)
         return "stop" not in wishes
@@ -170,12 +174,15 @@ class Agent:
         """Ends cameras and engine together; those that do not end in time are left behind."""
         until_s = time.monotonic() + LOOKING_MOST_S
         self.pipeline.ask_to_stop()
+        self.workshop.ask_to_stop()
         devices = self._devices()
         for device in devices.values():
             device.ask_to_stop()
         self.mailroom.close()
         if not self.pipeline.stop(until_s - time.monotonic()):
             self._hanging.append("engine")
+        if not self.workshop.stop(max(0.0, until_s - time.monotonic())):
+            self._hanging.append("workshop")
         for name, device in devices.items():
             if not device.stop(max(0.0, until_s - time.monotonic())):
                 self._hanging.append(name)
@@ -235,7 +242,8 @@ class Agent:
             log.info("ready", state=state)
         if not self._stuck():
             self.notifier.watchdog()
-        self.notifier.status(f"{state}{' ' + ', '.join(reasons) if reasons else ''}; {self.ledger.closed} parts")
+        words = [f"{state} {', '.join(reasons)}".rstrip(), f"{self.ledger.closed} parts", self.workshop.words]
+        self.notifier.status("; ".join(filter(None, words)))
 
     def _stuck(self, exempt: Collection[str] = ()) -> list[str]:
         """The threads that gave no sign of life: one of them hangs in a call, and only a restart helps.

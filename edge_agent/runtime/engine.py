@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 from edge_agent.clock import SYSTEM, Clock
 from edge_agent.core.datatypes import Detections, Image, ModelSpec
-from edge_agent.core.ports import Backend, Decoder
-from edge_agent.runtime.preprocess import Preprocessor
+from edge_agent.core.ports import Backend, Decoder, Preprocessing
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +18,7 @@ class Lap:
 
     @property
     def preprocess_ms(self) -> float:
-        """Resize, pad and convert into the engine's memory."""
+        """Resize, pad and convert into the engine's memory; what a GPU does of it belongs to `infer_ms`."""
         return (self.prepared_ns - self.started_ns) / 1e6
 
     @property
@@ -38,7 +37,7 @@ class Engine:
     """One thread makes it, uses it and closes it. `decoder` may be replaced between two pictures."""
 
     backend: Backend
-    preprocessor: Preprocessor
+    preprocessor: Preprocessing
     decoder: Decoder
     model: ModelSpec
     backend_kind: str

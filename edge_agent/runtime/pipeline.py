@@ -1,16 +1,23 @@
-"""The road of a frame: taken, looked at, judged, published. One thread, one engine, all cameras."""
+"""The road of a frame: taken, looked at, judged, published. One thread, one engine, all cameras.
+
+An engine belongs to the thread that opened it. Where another is to take its place, a second thread opens that one beside
+it, and takes over between two frames; the first closes its own and ends.
+"""
 
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, field
 
 import structlog
 
 from edge_agent.clock import SYSTEM, Clock
+from edge_agent.core.datatypes import ModelSpec
 from edge_agent.core.parts import Decision, Ledger, Part
-from edge_agent.errors import BadFrameError, FatalError
+from edge_agent.core.ports import Decoder
+from edge_agent.errors import BadFrameError, FatalError, LabelsError
 from edge_agent.runtime.camera_watch import CameraWatch
 from edge_agent.runtime.desk import Desk
 from edge_agent.runtime.engine import Engine, Lap
@@ -22,6 +29,9 @@ from edge_agent.runtime.trigger import Inspector
 log = structlog.get_logger()
 MAX_FAILURES = 10
 FORGETTING = 0.99  # per frame: an unusually long run counts for about a hundred frames
+STAGES_MOST = 1000  # frames whose times are kept
+ROUND_S = 0.1
+OpenEngine = Callable[[], Engine]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +46,25 @@ class Stages:
     total: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """An engine's time at the mailroom. `over`: it is to leave after the frame under way. `left`: it has."""
+
+    over: threading.Event = field(default_factory=threading.Event)
+    left: threading.Event = field(default_factory=threading.Event)
+
+
 class Pipeline:
     """Opens the engine in its own thread, because CUDA contexts belong to one, and drives it.
 
     What it counts may be read by any thread: `failures` are frames that could not be judged, `longest_infer_ms` is the
-    longest run of late. `watches`, one per camera, say whether a verdict may stand on a frame; without them any may.
+    longest run of late, `stages` are times of the engine that serves. `watches`, one per camera, say whether a verdict
+    may stand on a frame; without them any may.
     """
 
     def __init__(
         self,
-        open_engine: Callable[[], Engine],
+        open_engine: OpenEngine,
         make_inspectors: Callable[[Engine], list[Inspector]],
         mailroom: Mailroom,
         ledger: Ledger,
@@ -57,8 +76,13 @@ class Pipeline:
         self._open_engine, self._make_inspectors = open_engine, make_inspectors
         self._watches, self._clock = watches, clock
         self._mailroom, self._ledger, self._desk = mailroom, ledger, desk
+        self._lock = threading.Lock()  # of the five below, and of the engines' decoders
+        self._threads = [threading.Thread(target=self._run, name="pipeline", daemon=True)]
+        self._is_replacing = False
+        self._turn = _Turn()  # of the engine that serves
+        self._coming: Engine | None = None  # that is about to
+        self._make_decoder: Callable[[ModelSpec], Decoder] | None = None
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
         self.engine: Engine | None = None
         self.inspectors: list[Inspector] = []
         self.opened = threading.Event()
@@ -67,24 +91,67 @@ class Pipeline:
         self._unreadable, self._failed = Rarely(), Rarely()
         self.last_failure_ns: int | None = None
         self.longest_infer_ms = 0.0
-        self.stages: deque[Stages] = deque(maxlen=1000)
+        self.stages: deque[Stages] = deque(maxlen=STAGES_MOST)
         self.last_tick_ns = time.monotonic_ns()
         self.is_idle = False
 
     def start(self) -> None:
         """Begins to open the engine; `opened` is set when it is ready or `failed`."""
-        self._thread.start()
+        self._threads[0].start()
 
     def ask_to_stop(self) -> None:
         """After the frame that is under way."""
         self._stop.set()
 
     def stop(self, timeout_s: float) -> bool:
-        """False where the engine did not return in time."""
+        """False where an engine did not return in time."""
         self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        until_s = time.monotonic() + timeout_s
+        with self._lock:
+            alive = [thread for thread in self._threads if thread.is_alive()]
+        for thread in alive:
+            thread.join(max(0.0, until_s - time.monotonic()))
+        return not any(thread.is_alive() for thread in alive)
+
+    def open(self) -> Engine:
+        """Opens the engine in the thread that is to use it, and close it."""
+        engine = self._open_engine()
+        self.inspectors = self._make_inspectors(engine)
+        self.engine = engine
+        return engine
+
+    def replace(self, open_engine: OpenEngine, introduce: Callable[[Engine], None]) -> "Future[Engine]":
+        """Opens another engine beside the one that serves, and has it take over between two frames.
+
+        Inspectors and the parts under way stay, so its labels must be the same. `introduce` is told of it just before
+        its first frame. The future's result is the engine, once it serves; its exception is why the old one goes on, or
+        `CancelledError` where the pipeline ends first.
+
+        Raises:
+            RuntimeError: no engine serves yet, or another one is being opened.
+        """
+        future: Future[Engine] = Future()
+        arguments = (open_engine, introduce, future)
+        successor = threading.Thread(target=self._run_next, args=arguments, name="pipeline", daemon=True)
+        with self._lock:
+            if self.engine is None or self._is_replacing:
+                raise RuntimeError("one engine at a time: none serves yet, or another is being opened")
+            if self._stop.is_set():
+                future.set_exception(CancelledError())
+                return future
+            self._is_replacing = True
+            self._threads = [*(thread for thread in self._threads if thread.is_alive()), successor]
+            successor.start()
+        return future
+
+    def tune(self, make_decoder: Callable[[ModelSpec], Decoder]) -> None:
+        """Gives the engine that serves a decoder with other thresholds, and each that takes its place one as well."""
+        with self._lock:
+            engines = [engine for engine in (self.engine, self._coming) if engine is not None]
+            decoders = [make_decoder(engine.model) for engine in engines]
+            for engine, decoder in zip(engines, decoders, strict=True):
+                engine.decoder = decoder
+            self._make_decoder = make_decoder
 
     def _run(self) -> None:
         try:
@@ -95,24 +162,75 @@ class Pipeline:
         finally:
             self.last_tick_ns = time.monotonic_ns()  # loading may take long: that is no stall
             self.opened.set()
+        self._serve(engine, self._turn)
+
+    def _run_next(self, open_engine: OpenEngine, introduce: Callable[[Engine], None], future: "Future[Engine]") -> None:
+        turn = _Turn()
         try:
-            self._loop(engine)
+            engine = open_engine()
+            try:
+                self._take_over(engine, introduce, turn)
+            except BaseException:
+                engine.backend.close()
+                raise
+        except BaseException as error:  # noqa: BLE001 - it is for whoever wanted the engine
+            self._is_replacing = False
+            future.set_exception(error)
+            return
+        self._is_replacing = False
+        future.set_result(engine)
+        self._serve(engine, turn)
+
+    def _take_over(self, engine: Engine, introduce: Callable[[Engine], None], turn: _Turn) -> None:
+        """Waits until the engine that serves has left, and steps into its place.
+
+        Raises:
+            LabelsError: the engine gives other labels.
+            CancelledError: the pipeline ends.
+        """
+        self._prepare(engine)
+        self._turn.over.set()
+        while not self._turn.left.wait(ROUND_S) and not self._stop.is_set():
+            pass
+        with self._lock:
+            self._coming = None
+            if self._stop.is_set() or self.failed is not None:
+                raise CancelledError
+            self._turn, self.engine = turn, engine
+        self.stages = deque(maxlen=STAGES_MOST)
+        try:
+            introduce(engine)
+        except BaseException as error:
+            self.failed = error  # the other one has left: nobody serves
+            raise
+
+    def _prepare(self, engine: Engine) -> None:
+        """Has the engine see what the one that serves does."""
+        labels = self.engine.model.labels if self.engine else ()
+        if engine.model.labels != labels:
+            raise LabelsError(
+                f"{engine.model.name}: it gives the labels {', '.join(engine.model.labels)}, and the engine that serves "
+                f"{', '.join(labels)}: it can take its place at the next start only"
+            )
+        with self._lock:
+            if self._make_decoder is not None:
+                engine.decoder = self._make_decoder(engine.model)
+            self._coming = engine
+
+    def _serve(self, engine: Engine, turn: _Turn) -> None:
+        """Until it is to leave; then closes the engine, while the next one works already."""
+        try:
+            self._loop(engine, turn)
         except BaseException as error:  # noqa: BLE001 - the main thread raises it
             self.failed = error
         finally:
+            turn.left.set()
             engine.backend.close()
 
-    def open(self) -> Engine:
-        """Opens the engine in the thread that is to use it, and close it."""
-        engine = self._open_engine()
-        self.inspectors = self._make_inspectors(engine)
-        self.engine = engine
-        return engine
-
-    def _loop(self, engine: Engine) -> None:
-        while not self._stop.is_set():
+    def _loop(self, engine: Engine, turn: _Turn) -> None:
+        while not self._stop.is_set() and not turn.over.is_set():
             self.last_tick_ns = time.monotonic_ns()
-            taken = self._mailroom.take(timeout_s=0.1)
+            taken = self._mailroom.take(timeout_s=ROUND_S)
             self.is_idle = taken is None
             if taken is None:
                 continue

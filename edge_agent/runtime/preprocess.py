@@ -45,6 +45,7 @@ class Preprocessor:
     """Writes pictures into a model's input: `(1, H, W, 3)` or `(1, 3, H, W)`; float32, float16, uint8 or int8.
 
     A `grey` format wants one channel in place of three. Nobody else may write into that input, the engine neither.
+    `table` is `(channels, 256)` of the input's dtype: what stands there for each pixel value.
 
     Raises:
         ModelError: the input cannot take a picture in that format.
@@ -54,7 +55,8 @@ class Preprocessor:
         self._fmt = fmt
         self._depth = 1 if fmt.channels == "grey" else _COLOURS
         self._model_wh, self._planar = _geometry(input.spec, self._depth)
-        self._table = _as_opencv_knows_it(_table(input.spec, fmt, self._depth))
+        self.table = _table(input.spec, fmt, self._depth)
+        self._table = _as_opencv_knows_it(self.table)
         self._memory = _as_opencv_knows_it(input.array)
         if self._depth == 1:  # one plane, whichever the layout
             self._memory = self._memory.reshape(1, 1, *self._model_wh[::-1])

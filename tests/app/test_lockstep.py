@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -115,7 +116,9 @@ def test_the_verdicts_are_those_of_the_real_agent(tmp_path):
     text = text.replace('[mqtt]\nhost = "127.0.0.1"\nport = 1883', "[stdout]")
     path = tmp_path / "agent.toml"
     path.write_text(text.replace("[verdict]", "[verdict]\ndeadline_ms = 5000\nvalid_ms = 9000"))
-    command = [sys.executable, "-m", "edge_agent", "run", "--config", str(path)]
+    patient = tmp_path / "patient.toml"  # however busy the machine is, no picture is left out
+    patient.write_text(re.sub(r"fps = \d", "fps = 0", path.read_text()))
+    command = [sys.executable, "-m", "edge_agent", "run", "--config", str(patient)]
     lines = subprocess.run(command, cwd=REPO, capture_output=True, check=True, timeout=50).stdout.splitlines()
     heard = [json.loads(line) for line in lines]
     for camera in ("top", "side"):

@@ -58,9 +58,9 @@ def test_pictures_are_whole_fresh_and_in_order():
 
 def test_what_gathered_while_it_was_opened_is_passed_over():
     with running_server("--fps", "10") as server, opened(server.url, timeout_s=10) as camera:
-        time.sleep(1)
+        time.sleep(3)
         first, second = (camera.read(10) for _ in range(2))
-    assert age_ms(first.image) - age_ms(second.image) < 1000
+    assert age_ms(first.image) - age_ms(second.image) < 2500
     assert second.captured_ns - first.captured_ns > 20e6
 
 
@@ -89,14 +89,14 @@ def test_a_server_that_dies_is_lost_at_once():
 
 
 def test_a_server_that_stalls_is_lost_in_time_and_no_old_picture_passes_for_a_new_one():
-    with running_server() as server, opened(server.url, timeout_s=1) as camera:
-        camera.read(1)
+    with running_server() as server, opened(server.url, timeout_s=3) as camera:
+        camera.read(3)
         server.freeze()
         ages_ms, frozen_s = [], time.monotonic()
-        with pytest.raises(FrameTimeoutError, match=r"rtsp://127.0.0.1:\d+ gave no picture for 1 s$"):
+        with pytest.raises(FrameTimeoutError, match=r"rtsp://127.0.0.1:\d+ gave no picture for 3 s$"):
             read_on(camera, lambda frame: ages_ms.append(age_ms(frame.image)))  # what was on its way already
-        assert max(ages_ms, default=0) < 900
-        assert 0.9 < time.monotonic() - frozen_s < 10
+        assert max(ages_ms, default=0) < 2500
+        assert 2.9 < time.monotonic() - frozen_s < 20
 
 
 def test_after_a_pause_no_picture_from_before_it_passes_for_a_new_one():

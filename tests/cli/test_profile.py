@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 from edge_agent.cli.profile import app
 from edge_agent.errors import EX_CONFIG, EX_USAGE, ConfigError, UsageError
 from tests.fixtures import SHARED, needs_shared
-from tests.hardware.trees import make_tree, put
+from tests.hardware.trees import ORIN_NANO_SUPER_MODES, make_power_mode, make_tree, put
 
 
 @pytest.fixture
@@ -48,6 +48,19 @@ def test_detect_says_of_a_board_that_cannot_be_served_why_and_exits_0():
 def test_detect_gives_a_board_without_a_profile_null(tmp_path):
     found = answer("detect", "--root", tmp_path)
     assert (found["profile"], found["backend"], found["supported"]) == (None, None, False)
+
+
+def test_detect_tells_the_power_mode_that_is_set_and_the_one_the_profile_counts_on(tmp_path):
+    tree = make_tree(tmp_path, "nvidia,p3768-0000+p3767-0005-super", "nvidia,tegra234", l4t="36.4.3")
+    make_power_mode(tree, "pmode:0001 fmode:quiet", ORIN_NANO_SUPER_MODES)
+    found = answer("detect", "--root", tree)
+    assert (found["power_mode"], found["expected_power_mode"]) == ("25W", "MAXN_SUPER")
+    assert "expected_power_mode" in run("detect", "--root", tree).stdout
+
+
+def test_detect_gives_a_board_without_power_modes_null(pi):
+    found = answer("detect", "--root", pi)
+    assert (found["power_mode"], found["expected_power_mode"]) == (None, None)
 
 
 def test_detect_without_json_is_a_table_for_people(pi):

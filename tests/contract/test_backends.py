@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from edge_agent import plugins
-from edge_agent.backends import onnx, recorded, tflite
+from edge_agent.backends import onnx, recorded, tensorrt, tflite
 from edge_agent.core.datatypes import TensorSpec
 from edge_agent.errors import ModelError
+from tests import fake_tensorrt, pretended_cuda
 from tests.backends.models import BOOL, FLOAT, INT64, write_onnx, write_tflite
 from tests.fixtures import REPO, SHARED, needs_shared
 
-MODULES = {".tflite": tflite, ".onnx": onnx, ".npz": recorded}
+MODULES = {".tflite": tflite, ".onnx": onnx, ".npz": recorded, ".engine": tensorrt}
 SHARED_MODELS = [
     "yolo11n_640_int8.tflite",
     "yolo11n_416_int8_full.tflite",
@@ -59,11 +60,30 @@ def many_inputs_onnx(folder):
     return write_onnx(folder / "many.onnx", nodes, inputs, outputs)
 
 
-def long_onnx(folder):
-    names = ["x", *(f"t{number}" for number in range(1, LONG)), "y"]
-    nodes = [("MatMul", [names[number], "w"], names[number + 1]) for number in range(LONG)]
+def long_onnx(folder, length=LONG):
+    names = ["x", *(f"t{number}" for number in range(1, length)), "y"]
+    nodes = [("MatMul", [names[number], "w"], names[number + 1]) for number in range(length)]
     tensor = (FLOAT, [SIDE, SIDE])
     return write_onnx(folder / "long.onnx", nodes, {"x": tensor}, {"y": tensor}, {"w": np.eye(SIDE)})
+
+
+def engine(onnx_path):
+    """What the stand-in for TensorRT would have built; it runs on the pretended driver."""
+    pytest.importorskip("onnxruntime", reason="the stand-in for TensorRT runs models by it")
+    pretended_cuda.load().cuInit(0)
+    return fake_tensorrt.write_engine(onnx_path.with_suffix(".engine"), onnx_path)
+
+
+def static_engine(folder):
+    return engine(static_onnx(folder))
+
+
+def many_inputs_engine(folder):
+    return engine(many_inputs_onnx(folder))
+
+
+def long_engine(folder):
+    return engine(long_onnx(folder, LONG // 3))  # it is run some twenty times when it is opened
 
 
 def recording(folder, **options):
@@ -79,12 +99,23 @@ def long_recording(folder):
 
 MADE = [
     static_tflite, varying_tflite, two_inputs_tflite, static_onnx, varying_onnx, many_inputs_onnx, recording,
+    static_engine, many_inputs_engine,
 ]  # fmt: skip
-LONG_MADE = [long_tflite, long_onnx, long_recording]
+LONG_MADE = [long_tflite, long_onnx, long_recording, long_engine]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _tensorrt():
+    """The stand-in, as `import tensorrt`."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        fake_tensorrt.put_in_place(monkeypatch)
+        yield
 
 
 def open_backend(path):
     module = MODULES[path.suffix]
+    if path.suffix == ".engine":
+        pretended_cuda.load()
     if missing := module.available():
         pytest.skip(missing)
     return module.create(module.Config(path=path, threads=1))
@@ -177,8 +208,8 @@ def test_a_run_leaves_the_inputs_as_they_are(backend):
         np.testing.assert_array_equal(before, bound.array)
 
 
-def test_the_engine_is_named_with_its_threads_or_calls(backend):
-    assert any(word in backend.runtime for word in ("1 thread", "1 call"))
+def test_the_engine_is_named_with_its_threads_calls_or_graph(backend):
+    assert any(word in backend.runtime for word in ("1 thread", "1 call", "CUDA graph"))
 
 
 def test_closing_twice_does_nothing(backend):
@@ -221,7 +252,7 @@ def test_what_is_no_model_is_refused_in_one_line_that_names_the_file(suffix, con
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("model", [static_tflite, static_onnx, recording])
+@pytest.mark.parametrize("model", [static_tflite, static_onnx, recording, static_engine])
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
 def test_a_model_that_was_cut_short_is_refused(model, share, tmp_path):
     path = model(tmp_path)

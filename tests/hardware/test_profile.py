@@ -110,6 +110,13 @@ def test_every_named_board_has_a_budget(name):
     assert SHIPPED[name].budget is not None
 
 
+def test_every_board_with_tensorrt_says_what_a_build_may_take_and_its_power_mode():
+    with_tables = {name for name, profile in SHIPPED.items() if profile.tensorrt and profile.power}
+    assert with_tables == {name for name, profile in SHIPPED.items() if "tensorrt" in profile.backends}
+    budgets = [profile.tensorrt for profile in SHIPPED.values() if profile.tensorrt]
+    assert all(budget.beside_mb > budget.workspace_mb for budget in budgets)
+
+
 def test_a_jetson_tries_tensorrt_first_and_everything_else_litert():
     first = {name: profile.backends[0] for name, profile in SHIPPED.items() if profile.supported}
     assert {name for name, backend in first.items() if backend == "tensorrt"} == {n for n in CONTRACT if "jetson" in n}
@@ -228,6 +235,8 @@ def test_a_folder_of_site_profiles_need_not_be_there(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (minimal() + "[tensorrt]\nworkspace_gb = 1\n", r"tensorrt\.workspace_gb: .* 'workspace_mb'"),
+        (minimal() + "[power]\n", r"power\.mode: is missing"),
         ("description = ours\n", "line.toml: is not valid TOML: .*line 1"),
         (minimal() + "[thermal]\nthrottle_c = 80\ncritcal_c = 85\n", r"thermal\.critcal_c: .* 'critical_c'"),
         (minimal() + "[thermal]\nthrottle_c = 80\ncritical_c = 70\n", "thermal: critical_c must not be below"),

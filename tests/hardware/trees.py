@@ -5,6 +5,14 @@ from pathlib import Path
 ARM64 = "fp asimd evtstrm crc32 cpuid"
 ARM32 = "half thumb fastmult vfp edsp neon vfpv3 tls vfpv4 idiva idivt vfpd32 lpae evtstrm crc32"
 
+ORIN_NANO_MODES = (
+    "< POWER_MODEL ID=0 NAME=15W >\nCPU_ONLINE CORE_0 1\n\n< POWER_MODEL ID=1 NAME=7W >\nCPU_ONLINE CORE_0 1\n"
+)
+ORIN_NANO_SUPER_MODES = "".join(
+    f"< POWER_MODEL ID={number} NAME={name} >\nCPU_ONLINE CORE_0 1\n\n"
+    for number, name in enumerate(("15W", "25W", "MAXN_SUPER", "7W"))
+)
+
 
 def put(root: Path, path: str, text: str) -> None:
     """Writes one file of the tree."""
@@ -38,3 +46,9 @@ def make_cooling(root: Path, number: int, kind: str, state: str) -> None:
     """A cooling device and its present state; 0 is "not cooling"."""
     put(root, f"sys/class/thermal/cooling_device{number}/type", f"{kind}\n")
     put(root, f"sys/class/thermal/cooling_device{number}/cur_state", f"{state}\n")
+
+
+def make_power_mode(root: Path, status: str, modes: str) -> None:
+    """What nvpmodel keeps: the mode that is set, and the modes that the board has."""
+    put(root, "var/lib/nvpmodel/status", status)
+    put(root, "etc/nvpmodel.conf", modes)

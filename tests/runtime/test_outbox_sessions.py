@@ -282,7 +282,7 @@ for seq in range(1, 10_000):
 """
 
 
-@pytest.mark.parametrize(("what", "lost_s"), [("results", 0.2), ("no results", LOST_S)])
+@pytest.mark.parametrize(("what", "lost_s"), [("results", 0.5), ("no results", LOST_S)])
 def test_after_kill_9_of_a_process_the_numbers_are_known_up_to_the_last_moment(tmp_path, what, lost_s):
     words = [sys.executable, "-c", KILLED, tmp_path / "o", what]
     with subprocess.Popen(words, stdout=subprocess.PIPE, cwd=REPO, text=True) as process:

@@ -44,7 +44,7 @@ def test_an_edge_has_the_time_of_the_kernel(chip, sensor):
 def test_no_edge_in_time_gives_none(sensor):
     began_s = time.monotonic()
     assert list(sensor.read(0.02)) == []
-    assert 0.02 <= time.monotonic() - began_s < 1
+    assert 0.02 <= time.monotonic() - began_s < 10
 
 
 def test_only_the_edge_that_was_asked_for_counts(chip):

@@ -72,7 +72,7 @@ class AgentProcess:
         """A signal."""
         self.process.send_signal(number)
 
-    def ended(self, timeout: float = 10) -> int:
+    def ended(self, timeout: float = 20) -> int:
         """The exit code, once it has ended."""
         return self.process.wait(timeout)
 

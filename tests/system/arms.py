@@ -36,7 +36,7 @@ class Arm:
     def log(self):
         return self._log.read_text()
 
-    def wait_for(self, timeout=10, **wanted):
+    def wait_for(self, timeout=20, **wanted):
         """The first line that has these values, and when it came."""
 
         def fitting():
@@ -47,7 +47,7 @@ class Arm:
                 pytest.fail(f"no line with {wanted} in {timeout} s; there are {self.lines}\n{self.log}")
             return fitting()[0]
 
-    def wait_for_log(self, text, timeout=10):
+    def wait_for_log(self, text, timeout=20):
         until_s = time.monotonic() + timeout
         while text not in self.log:
             if time.monotonic() > until_s:
@@ -57,7 +57,7 @@ class Arm:
     def stop(self):
         """Ends it politely: its summary."""
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(5) == 0
+        assert self.process.wait(20) == 0
         self._reader.join()
         return self.lines[-1][0] if self.lines else None
 
@@ -107,7 +107,7 @@ class Agent:
     def birth(self, on_unknown, on_agent_loss):
         self._publish("birth", {"on_unknown": on_unknown, "on_agent_loss": on_agent_loss}, retain=True)
 
-    def verdict(self, word, *, retain=False, valid_ms=600, **more):
+    def verdict(self, word, *, retain=False, valid_ms=5000, **more):
         self._seq += 1
         at = datetime.now(timezone.utc)
         until = at + timedelta(milliseconds=valid_ms)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-IN_FLIGHT = 2  # parts between a verdict and the commit of its result, when the agent is killed
+IN_FLIGHT = 10  # parts between a verdict and the commit of its result, when the agent is killed: one or two, or half a second of a busy machine
 AT_END = (
     5  # verdicts after the last heartbeat, a quarter of a second: nothing tells the arm of them but they themselves
 )

@@ -37,7 +37,7 @@ LOSS_S = 2.0  # what is promised; what the arm may be late on a machine that is 
 MARGIN_S = 1.0
 KEEPALIVE_S = 2
 KEPT_ROWS = 30
-AT_START = 5  # verdicts that may find no connection yet: a quarter of a second
+AT_START = 20  # verdicts that may find no connection yet: a second
 JUDGES = ("running", "degraded")
 METADATA = {"task": "detect", "stride": 32, "names": {"0": "part"}, "end2end": True}
 RULE = '  [[cameras.rules]]\n  kind = "defect"\n  reject = ["part"]\n  min_score = 0.5\n  unsure_score = 0.3\n'

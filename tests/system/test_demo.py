@@ -17,7 +17,7 @@ from edge_agent.app.demo import NO_BROKER, run_demo
 from edge_agent.app.demo.simulated import Wish
 from tests.brokers import needs
 from tests.fixtures import REPO
-from tests.processes import ended, processes_that_name
+from tests.processes import STOP_S, ended, processes_that_name
 
 pytestmark = pytest.mark.system
 
@@ -93,10 +93,10 @@ def test_every_part_gets_one_verdict_and_the_arm_acts_in_time(tmp_path):
 
 def test_a_terminal_shows_the_belt_and_is_given_back(tmp_path):
     master, slave = pty.openpty()
-    with demo(tmp_path, "--seconds", 2, stdout=slave, stderr=slave, stdin=slave) as running:
+    with demo(tmp_path, "--seconds", 6, stdout=slave, stderr=slave, stdin=slave) as running:
         os.close(slave)
         out = _all_of(master)
-        running.process.wait(10)
+        running.process.wait(20)
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out)
     assert "the agent is running" in plain
     assert "█" in plain
@@ -122,7 +122,7 @@ def test_a_terminal_that_goes_away_ends_all(tmp_path):
         running.wait_for_agent()
         os.close(master)
         running.process.send_signal(signal.SIGHUP)  # as the kernel does to whom the terminal controls
-        running.process.wait(8)
+        running.process.wait(20)
         running.leaves_nothing()
 
 
@@ -132,8 +132,8 @@ def test_a_stopped_demo_ends_in_time_with_the_score_so_far(tmp_path):
         time.sleep(2)
         asked_at = time.monotonic()
         running.process.send_signal(signal.SIGTERM)
-        out, _ = running.process.communicate(timeout=10)
-        assert time.monotonic() - asked_at < 5
+        out, _ = running.process.communicate(timeout=20)
+        assert time.monotonic() - asked_at < STOP_S
         assert running.process.returncode == 130
         assert json.loads(out)["stopped"] is True
         running.leaves_nothing()
@@ -144,8 +144,8 @@ def test_it_can_be_stopped_while_it_sets_up(tmp_path):
         running.wait_for("mosquitto")
         asked_at = time.monotonic()
         running.process.send_signal(signal.SIGINT)
-        running.process.communicate(timeout=10)
-        assert time.monotonic() - asked_at < 5
+        running.process.communicate(timeout=20)
+        assert time.monotonic() - asked_at < STOP_S
         assert running.process.returncode == 130
         running.leaves_nothing()
 
@@ -164,7 +164,7 @@ def test_a_child_that_dies_is_told_with_its_last_words(tmp_path, words, name):
     with demo(tmp_path, "--seconds", 60) as running:
         running.wait_for_agent()
         os.kill(running.wait_for(words), signal.SIGKILL)
-        _, err = running.process.communicate(timeout=15)
+        _, err = running.process.communicate(timeout=30)
         assert running.process.returncode == 1
         assert f"edge-agent: {name} was killed by SIGKILL" in err
         assert "Traceback" not in err
@@ -208,7 +208,7 @@ def test_without_a_broker_verdicts_are_read_from_the_agents_output_and_nothing_i
     assert [(said.kind, said.noticed_ms) for said in sheet.faults] == [("belt_stop", None)]
     assert sheet.belt_stops == 1
     assert sheet.no_verdict + sheet.twice + sheet.extra <= MAY_BE_LOST
-    assert processes_that_name(tmp_path) == []
+    assert ended(lambda: not processes_that_name(tmp_path)), processes_that_name(tmp_path)
     assert Path(tmp_path, "kept", "line.toml").is_file()
 
 

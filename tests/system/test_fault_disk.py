@@ -31,7 +31,7 @@ def test_a_full_disk_while_the_broker_is_away_costs_no_verdict_afterwards_and_no
         rig.wait(lambda: "outbox_in_memory" in rig.agent.log(), "the disk does not fail")
         rig.proxy.heal()
         rig.recovered()
-        assert "records_in_memory" in rig.reasons()
+        rig.wait(lambda: "records_in_memory" in rig.reasons(), "it does not say so")
         (seen / "ballast").unlink()
         rig.wait(lambda: rig.events("records_on_disk"), "it does not go back to the disk")
         account = rig.settled()

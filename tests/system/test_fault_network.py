@@ -20,7 +20,7 @@ def test_a_reset_connection_costs_the_verdicts_until_the_next_one_and_no_result(
     rig.proxy.cut()
     rig.recovered()
     account = rig.settled()
-    assert set(account.unsent) <= {"no_connection", "unconfirmed"}
+    assert set(account.unsent) <= {"no_connection", "unconfirmed", "stale"}
     assert sum(account.missed.values()) <= sum(account.unsent.values())
 
 

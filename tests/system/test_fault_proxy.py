@@ -30,10 +30,10 @@ def proxy(server):
 @pytest.fixture
 def ends(server, proxy):
     """Both ends of one connection: the client's and the broker's."""
-    with socket.create_connection((HOST, proxy.port), 5) as client:
+    with socket.create_connection((HOST, proxy.port), 20) as client:
         broker, _ = server.accept()
         with broker:
-            broker.settimeout(5)
+            broker.settimeout(20)
             yield client, broker
 
 
@@ -72,12 +72,12 @@ def test_what_was_held_comes_in_order_and_the_reset_behind_it(proxy, ends):
     proxy.hold("up")
     client.sendall(b"one, ")
     client.sendall(b"two")
-    time.sleep(0.1)
+    time.sleep(0.5)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     client.close()
-    time.sleep(0.1)
+    time.sleep(0.5)
     proxy.heal()
-    assert broker.recv(8, socket.MSG_WAITALL) == b"one, two"
+    assert broker.recv(5) + broker.recv(3) == b"one, two"  # it may come in two pieces
     with pytest.raises(ConnectionResetError):
         broker.recv(100)
 
@@ -90,7 +90,7 @@ def test_a_slow_one_keeps_its_delay_and_its_rate(proxy, ends):
     left = 4000
     while left:
         left -= len(broker.recv(left))
-    assert 0.4 < time.monotonic() - began_s < 2
+    assert 0.4 < time.monotonic() - began_s < 10
 
 
 def test_it_refuses_until_it_is_healed(server, proxy):
@@ -131,7 +131,7 @@ def test_pubacks_are_swallowed_or_carry_the_reason_asked_for(broker):
             proxy.change_pubacks("swallowed")
             client.publish("a", b"x" * 300, qos=1)
             client.subscribe("b")
-            assert subscribed.wait(5)  # it comes behind the PUBACK
+            assert subscribed.wait(20)  # it comes behind the PUBACK
             assert broker.log.count("Sending PUBACK") == 1
             assert reasons == []
             proxy.change_pubacks(0x97)

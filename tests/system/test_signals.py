@@ -9,6 +9,7 @@ import pytest
 
 from tests.brokers import Listener, running_broker
 from tests.fixtures import REPO
+from tests.processes import STOP_S
 from tests.system.agents import ROOT, config_text, replay, running_agent
 from tests.system.test_hang import PHOTOS, recording
 from tests.system.test_run import RELAXED, YOLOX, is_state, is_verdict
@@ -25,7 +26,7 @@ def test_sigterm_while_the_engine_loads_stops_it(tmp_path, broker, listener):
         asked_at = time.monotonic()
         agent.send(signal.SIGTERM)
         assert agent.ended() == 0
-        assert time.monotonic() - asked_at < 5
+        assert time.monotonic() - asked_at < STOP_S
     assert listener.wait_for(is_state("offline")).json["reasons"] == ["stopping"]
 
 
@@ -61,7 +62,7 @@ def test_silent_cameras_do_not_add_up_when_it_stops(tmp_path, broker, listener):
         asked_at = time.monotonic()
         agent.send(signal.SIGTERM)
         assert agent.ended() == 0
-        assert time.monotonic() - asked_at < 5
+        assert time.monotonic() - asked_at < STOP_S
 
 
 def test_verdicts_that_the_broker_refuses_degrade_the_state_and_do_not_hold_results_up(tmp_path):
@@ -75,6 +76,6 @@ def test_verdicts_that_the_broker_refuses_degrade_the_state_and_do_not_hold_resu
                 lambda heard: is_state("degraded")(heard) and "verdicts_refused" in heard.json["reasons"], timeout=20
             )
             since = len(listener.on("result/top"))
-            listener.wait_for_count(lambda heard: heard.topic.endswith("result/top"), since + 30, timeout=10)
+            listener.wait_for_count(lambda heard: heard.topic.endswith("result/top"), since + 30, timeout=30)
     assert refused
     assert not listener.on("verdict/top")

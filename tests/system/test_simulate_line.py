@@ -17,7 +17,7 @@ from edge_agent.errors import EdgeAgentError
 from edge_agent.models.bundled import TFLITE
 from tests.brokers import needs, running_broker
 from tests.fixtures import REPO
-from tests.processes import processes_that_name
+from tests.processes import ended, processes_that_name
 
 pytestmark = pytest.mark.system
 DEVICE = '[device]\nid = "cap-07"\nsite = "leon"\narea = "bottling"\nline = "3"\ncell = "capper"\n'
@@ -97,7 +97,7 @@ def test_a_users_configuration_is_scored_by_its_own_rules_and_names_over_its_own
     assert sheet["right"] >= 1
     assert "camera top: rotation does not hold for simulated pictures" in done.stderr
     assert "an arm that listens there acts on them" in done.stderr
-    assert processes_that_name(path) == []
+    assert ended(lambda: not processes_that_name(path)), processes_that_name(path)
     assert list(tmp_path.glob("edge-agent-*")) == []
 
 

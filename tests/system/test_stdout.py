@@ -16,6 +16,7 @@ import pytest
 from edge_agent.backends import recorded
 from edge_agent.core.datatypes import TensorSpec
 from tests.fixtures import REPO
+from tests.processes import STOP_S
 from tests.system.agents import config_text, replay
 
 pytestmark = pytest.mark.system
@@ -48,7 +49,7 @@ def test_an_agent_whose_reader_stops_says_so_and_obeys_sigterm(tmp_path):
             if b"whoever reads it has stopped" in line:
                 break
         process.send_signal(signal.SIGTERM)
-        assert process.wait(5) == 0
+        assert process.wait(STOP_S) == 0
 
 
 def test_every_line_is_whole_when_the_reader_is_slow(tmp_path):

@@ -54,12 +54,6 @@ def agent_config(folder, port, ca, *, cert=None, key=None):
     return f'{text}\n[mqtt.tls]\nca = "{ca}"\n{own}'
 
 
-def hear_out(listener):
-    """Until it has heard all that was said before."""
-    listener.publish("factory/last")
-    listener.wait_for(lambda heard: heard.topic == "factory/last")
-
-
 def assert_every_part_is_accounted_for(listener):
     """Each part has a verdict that was heard, or that an event reports as unsent."""
     heard = {message.json["seq"] for message in listener.on("verdict/top")}
@@ -154,7 +148,7 @@ def test_a_wrong_broker_is_told_never_trusted_and_taken_once_it_is_right(tmp_pat
             listener.wait_for(is_event("verdicts_unsent"))
             agent.send(signal.SIGTERM)
             assert agent.ended() == 0
-            hear_out(listener)
+            listener.hear_out()
     assert_every_part_is_accounted_for(listener)
     assert_no_result_is_missing(listener)
 
@@ -256,7 +250,7 @@ def test_certificates_of_broker_and_agent_are_replaced_while_it_runs(tmp_path, r
     listener.wait_for_count(is_verdict(), since + 5)
     agent.send(signal.SIGTERM)
     assert agent.ended() == 0
-    hear_out(listener)
+    listener.hear_out()
     assert names_of_connections(broker) == ["before", "after"]
     assert_every_part_is_accounted_for(listener)
     assert_no_result_is_missing(listener)

@@ -71,6 +71,11 @@ def test_the_wheel_has_the_bundled_model_with_its_card_and_golden_set(names):
     assert {name for name in names if name.startswith("edge_agent/demo_model/")} == files
 
 
+def test_the_wheel_has_the_kernel_with_its_source(names):
+    folder = "edge_agent/backends/tensorrt"
+    assert {f"{folder}/letterbox.ptx", f"{folder}/letterbox.cu"} <= names
+
+
 def test_the_wheel_has_the_licence_and_the_notice(names):
     assert {name.rpartition("/")[2] for name in names if ".dist-info/licenses/" in name} == {"LICENSE", "NOTICE"}
 
@@ -79,7 +84,7 @@ def test_the_wheel_has_nothing_else(names):
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"edge_agent"}
     code = {name for name in names if ".dist-info/" not in name}
     data = {name for name in code if name.startswith("edge_agent/demo_model/")}
-    assert {Path(name).suffix for name in code - data} == {".py", ".toml"}
+    assert {Path(name).suffix for name in code - data} == {".py", ".toml", ".ptx", ".cu"}
 
 
 def test_the_installed_command_explains_itself(command, tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edge_agent.errors import EdgeAgentError
 
-TETHER = Path(__file__).with_name("tether.py")
+TETHER = Path(__file__).parents[1] / "tether.py"
 STOP_S = 5.0
 """How long a child may take to end by itself; then it is killed."""
 
