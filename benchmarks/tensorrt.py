@@ -88,20 +88,19 @@ class Bare:
         return math.prod(shape) * BYTES[str(self._engine.get_tensor_dtype(name)).rpartition(".")[2]]
 
 
-def measure(path: Path, runs: int, rounds: int = ROUNDS, warm_up: int = WARM_UP) -> Spreads:
-    """All ways to run the engine, each `runs` times. "chosen" is the backend as it is after it was opened."""
+def measure(path: Path, runs: int, rounds: int = ROUNDS, warm_up: int = WARM_UP) -> tuple[Spreads, str]:
+    """All ways to run the engine, each `runs` times; and which of them the backend has chosen by itself."""
     times: dict[str, list[float]] = {}
     with ExitStack() as stack:
         cuda = stack.enter_context(closing(open_cuda()))
         bare = stack.enter_context(closing(Bare(cuda, path)))
         backend: Any = stack.enter_context(closing(create(Config(path=path))))
         fill(backend)
-        chosen = f"backend, {'copied' if backend._is_copied else 'mapped'}, {'graph' if backend._graph else 'no graph'}"
+        chosen = way(copied=backend._is_copied, graph=backend._graph is not None)
         for _ in range(rounds):
             for name, run in ways(bare, backend):
                 times.setdefault(name, []).extend(timed(run, runs // rounds, warm_up))
-    spreads = {name: rig.spread(values) for name, values in times.items()}
-    return {**spreads, "chosen": spreads[chosen]}
+    return {name: rig.spread(values) for name, values in times.items()}, chosen
 
 
 def ways(bare: Bare, backend: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -114,8 +113,13 @@ def ways(bare: Bare, backend: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
     for copied in (False, True):
         for graph in (False, True):
             arrange(backend, copied=copied, graph=graph)
-            if bool(backend._graph) == graph:
-                yield f"backend, {'copied' if copied else 'mapped'}, {'graph' if graph else 'no graph'}", backend.infer
+            if (backend._graph is not None) == graph:
+                yield way(copied=copied, graph=graph), backend.infer
+
+
+def way(*, copied: bool, graph: bool) -> str:
+    """The name of one of the backend's."""
+    return f"backend, {'copied' if copied else 'mapped'}, {'graph' if graph else 'no graph'}"
 
 
 def arrange(backend: Any, *, copied: bool, graph: bool) -> None:
@@ -204,12 +208,14 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     wish = parser.parse_args()
     facts = {**rig.machine(), **versions()}
-    engine = measure(wish.engine, wish.runs)
+    engine, chosen = measure(wish.engine, wish.runs)
     frame = stages(wish.engine, wish.photo, wish.labels, wish.runs) if wish.photo else {}
     if wish.json:
-        print(rig.as_json("tensorrt", vars(wish), {"machine": facts, "engine": engine, "frame": frame}))
+        print(
+            rig.as_json("tensorrt", vars(wish), {"machine": facts, "engine": engine, "chosen": chosen, "frame": frame})
+        )
         return
-    rig.show(rig.words(facts), table(wish.engine.name, engine))
+    rig.show(rig.words(facts), table(wish.engine.name, engine), f"chosen: {chosen}")
     if frame:
         rig.show(table(wish.photo.name, frame))
 

@@ -1,7 +1,9 @@
 """All that this project asks of TensorRT is in the real module, as recorded from it, or is looked for before it is used."""
 
 import ast
+import io
 import json
+import mmap
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +31,9 @@ COMES_AND_GOES = {
 }
 """What not every version has. The code asks before it uses one of these: the stand-ins of all versions show that it does."""
 
-OTHERS = {
-    name for kind in (list, dict, set, bytes, memoryview, str, Path, np, np.ndarray, np.dtype) for name in dir(kind)
-}
-OTHERS |= {"metadata", "precision", "read"}  # of our own objects
+ORDINARY = (list, dict, set, bytes, memoryview, str, Path, io.BufferedReader, mmap.mmap, np, np.ndarray, np.dtype)
+OTHERS = {name for kind in ORDINARY for name in dir(kind)}
+OTHERS |= {"metadata", "precision"}  # of our own objects
 
 
 def recording(version):

@@ -56,6 +56,7 @@ class BuildRequest:
         workspace_mb: the most that one layer may take for itself while the engine runs.
         out: a file of the user's own, instead of the folder.
         force: build although there is one.
+        without_libraries: without cuBLAS and cuDNN, for machines that do not have them.
     """
 
     model: Path
@@ -65,6 +66,7 @@ class BuildRequest:
     workspace_mb: int = WORKSPACE_MB
     out: Path | None = None
     force: bool = False
+    without_libraries: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ def recipe_for(request: BuildRequest, model_sha256: str, file: onnx_file.OnnxFil
         precision=precision,
         shapes=shapes,
         workspace_mb=request.workspace_mb,
+        flags=("without_libraries",) if request.without_libraries else (),
     )
 
 

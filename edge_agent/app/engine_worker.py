@@ -85,6 +85,7 @@ def _build(request: BuildRequest, recipe: Recipe, facts: onnx_file.OnnxFile, cac
         workspace_mb=recipe.workspace_mb,
         shapes=dict(recipe.shapes),
         has_halves=facts.has_halves,
+        without_libraries=request.without_libraries,
         timing_cache=cache.timing_cache(recipe),
     )
     built = build(request.model, options, lambda fraction: tell("building", fraction))

@@ -3,6 +3,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,14 @@ def test_the_recipe_names_the_model_and_the_machine(monkeypatch):
     assert (recipe.tensorrt, recipe.compute, recipe.driver) == ("8.6.1", "8.7", 12060)
     assert recipe.gpu == "Orin, 8 multiprocessors"
     assert (recipe.precision, recipe.workspace_mb, recipe.flags) == ("fp16", 256, ())
+
+
+def test_an_engine_without_libraries_is_another_one(machine, monkeypatch):
+    pretended_cuda.load()
+    fake_tensorrt.put_in_place(monkeypatch, "10.3.0")
+    plain, without = recipe_of(machine), recipe_of(replace(machine, without_libraries=True))
+    assert without.flags == ("without_libraries",)
+    assert without.fingerprint != plain.fingerprint
 
 
 def test_without_tensorrt_there_is_no_recipe(tmp_path):

@@ -69,7 +69,7 @@ def test_a_damaged_engine_in_the_cache_is_set_aside_and_built_again(build, tmp_p
         backend.infer()
 
 
-def test_a_second_build_is_quicker_by_what_was_measured_before(build, tmp_path, record_property):
+def test_a_second_build_is_quicker_by_what_was_measured_before(build, tmp_path, is_rehearsal, record_property):
     first = build("bottles", "fp16", tmp_path)
     first.path.unlink()
     build.forget()
@@ -77,6 +77,7 @@ def test_a_second_build_is_quicker_by_what_was_measured_before(build, tmp_path, 
 
     record_property("built in, at first and again", f"{first.seconds} s, {second.seconds} s")
     assert not second.reused
+    assert is_rehearsal or second.seconds < first.seconds
 
 
 def test_too_little_memory_is_said_and_the_engine_runs_later(build, record_property):

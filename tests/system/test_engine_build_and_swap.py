@@ -1,6 +1,7 @@
 """TensorRT's engine is built while ONNX Runtime serves, and takes its place. Without a GPU: a stand-in for TensorRT, and a
 pretended driver."""
 
+import json
 import shutil
 import signal
 import socket
@@ -73,8 +74,7 @@ class Line:
         self.folder, self.broker, self.listener = folder, broker, listener
         self.engines = folder / "engines"
 
-    @contextmanager
-    def agent(self, build="beside", *, build_s=0, tables="", **env):
+    def config(self, build):
         hardware = f"""
         [hardware]
         profile = "{PROFILE}"
@@ -83,15 +83,20 @@ class Line:
         folder = "{self.engines}"
         build = "{build}"
         """
-        text = config_text(
+        return config_text(
             model=ONNX,
             cameras=belt(),
             port=self.broker.port,
             verdict="deadline_ms = 3000\nvalid_ms = 6000\nunknown_in_row = 0\nreject_in_row = 0",
-            more=hardware + tables,
+            more=hardware,
         )
+
+    @contextmanager
+    def agent(self, build="beside", *, build_s=0, **env):
         self.listener.heard.clear()
-        with running_agent(self.folder, text, env=environment(FAKE_TENSORRT_BUILD_S=str(build_s), **env)) as agent:
+        with running_agent(
+            self.folder, self.config(build), env=environment(FAKE_TENSORRT_BUILD_S=str(build_s), **env)
+        ) as agent:
             yield agent
 
     def serves(self, backend, timeout=30):
@@ -267,3 +272,27 @@ def test_thresholds_of_a_reload_during_the_build_hold_for_the_new_engine(line):
         line.listener.heard.clear()
         results = line.listener.wait_for_count(lambda heard: heard.topic.endswith("result/top"), 20)
         assert all(result.json["detections"] == [] for result in results[10:])
+
+
+def edge_agent(*words):
+    command = [sys.executable, "-m", "edge_agent", *map(str, words)]
+    return subprocess.run(command, env=environment(), cwd=REPO, capture_output=True, text=True, check=True).stdout
+
+
+def test_detect_builds_the_engine_that_is_asked_for_by_name_and_else_none(tmp_path):
+    pytest.importorskip("onnxruntime", reason="the stand-in for TensorRT runs models by it")
+    picture = next((ONNX.parent / "golden").glob("*.jpg"))
+    ways = {}
+    for backend in ("auto", "tensorrt", "onnx"):
+        ways[backend] = json.loads(edge_agent("detect", "-m", ONNX, "--backend", backend, "--json", picture))
+    assert [ways[backend]["backend"] for backend in ways] == ["onnx", "tensorrt", "onnx"]
+    assert ways["tensorrt"]["detections"] == ways["onnx"]["detections"]
+    assert len(list((tmp_path / "state").rglob("*.engine"))) == 1
+
+
+@pytest.mark.parametrize("backend", ["auto", "tensorrt"])
+def test_check_proves_the_model_without_building_an_engine(line, backend):
+    config = line.config("beside").replace("[hardware]", f'[hardware]\nbackend = "{backend}"')
+    (line.folder / "agent.toml").write_text(config)
+    edge_agent("check", "--config", line.folder / "agent.toml")
+    assert not list(line.folder.rglob("*.engine"))

@@ -104,7 +104,7 @@ def _builder(tensorrt: Any, logger: Any) -> Any:
     try:
         return tensorrt.Builder(logger)
     except (TypeError, RuntimeError) as error:  # what pybind11 makes of a builder that is none
-        said = says(version(), MESSAGES.last_words() or [str(error)])
+        said = says(version(), MESSAGES.last_words() or [MESSAGES.last_warning() or str(error)])
         raise UnavailableError(f"TensorRT cannot use a GPU here; see that the NVIDIA driver runs {said}") from error
 
 

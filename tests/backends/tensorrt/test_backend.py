@@ -221,11 +221,19 @@ def test_what_fails_half_way_gives_back_what_was_there(tmp_path, tensorrt, drive
 
 
 def test_a_gpu_that_is_out_of_order_hides_no_reason(tmp_path, tensorrt, driver):
-    driver.pretended_fail_after(b"cuEventSynchronize", ILLEGAL_ADDRESS, 1)
+    driver.pretended_fail_next(b"cuMemcpyHtoDAsync", ILLEGAL_ADDRESS)
     driver.pretended_fail_after(b"cuEventRecord", ILLEGAL_ADDRESS, 2)  # the third time it is waited for, to close
-    with pytest.raises(ModelError, match=r"m.engine: cannot be run on this GPU: .*cuEventSynchronize"):
+    with pytest.raises(ModelError, match=r"m.engine: cannot be run on this GPU: .*cuMemcpyHtoDAsync"):
         opened(relu(tmp_path))
-    assert driver.pretended_calls(b"cuEventRecord") == 3
+    assert driver.pretended_calls(b"cuEventRecord") == 4
+
+
+def test_what_still_runs_is_waited_for_before_it_is_freed(tmp_path, tensorrt, driver):
+    backend = opened(relu(tmp_path))
+    driver.pretended_slow_ms(100)
+    backend._run()
+    backend.close()
+    assert tensorrt._live() == 0
 
 
 def test_an_error_that_is_kept_keeps_no_engine(tmp_path, tensorrt, driver):
