@@ -29,7 +29,8 @@ from edge_agent.models.engine_cache import EngineCache, Recipe
 
 log = structlog.get_logger()
 
-WORKER = "edge_agent.app.engine_worker"
+WORKER = "import sys; sys.path[:] = filter(None, sys.path); from edge_agent.app.engine_worker import main; main()"
+"""Not by `-m`: both look for modules in the working directory first, and anybody may have put some there."""
 TETHER = Path(__file__).with_name("tether.py")
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
 WORKSPACE_MB = 512
@@ -193,7 +194,7 @@ class EngineBuilder:
     @contextmanager
     def _child(self) -> Iterator["subprocess.Popen[bytes]"]:
         """The process, gone with all that it started when this ends."""
-        words = [sys.executable, "-m", WORKER, json.dumps(asdict(self._request), default=str)]
+        words = [sys.executable, "-c", WORKER, json.dumps(asdict(self._request), default=str)]
         tied: list[str | Path] = [sys.executable, "-I", "-S", TETHER, str(os.getpid()), *words]
         pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
         with subprocess.Popen(tied, stdin=nothing, stdout=pipe, stderr=pipe, start_new_session=True) as child:

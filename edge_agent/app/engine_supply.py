@@ -65,9 +65,7 @@ class EngineSupply:
             return open_first(request, file, direct_ways(file, request.backend, request.order), tell=self._tell_unused)
         try:
             engine = self._open_built(file, plan)
-        except (
-            ConfigError
-        ) as error:  # it does not fit into the GPU's memory, say: one more of the kind would do no better
+        except ConfigError as error:  # too little memory, say: another one that is built would do no better
             return self._open_other(file, f"its TensorRT engine cannot be used: {error}", error)
         if engine is not None:
             return engine
@@ -107,15 +105,17 @@ class EngineSupply:
 
     def _ways_beside(self, file: bare.ModelFile, plan: Blueprint) -> list[Way] | None:
         """What can serve while the engine is built; None where it is not to be built then."""
+        if self._policy.build != "beside":
+            return None
         similar = plan.similar()
         ways = [similar] if similar else []
         if self._request.backend == "auto":
             ways += stand_ins(file, self._request.order, "the TensorRT engine is being built")
         free_mb = telemetry.read().memory_available_mb
-        has_room = free_mb is None or free_mb >= self._policy.beside_mb
-        if ways and self._policy.build == "beside" and not has_room:
+        if ways and free_mb is not None and free_mb < self._policy.beside_mb:
             log.info("engine_built_first", free_mb=free_mb, beside_mb=self._policy.beside_mb)
-        return ways if ways and self._policy.build == "beside" and has_room else None
+            return None
+        return ways or None
 
     def _open_after_building(self, file: bare.ModelFile, plan: Blueprint) -> Engine:
         """Builds it first, unless that is not wanted; where that fails, another one serves."""
@@ -129,7 +129,7 @@ class EngineSupply:
             raise
         except EdgeAgentError as error:
             engine = self._open_other(file, "its TensorRT engine could not be built", error)
-            self._reporter.event("engine_build_failed", "warning", str(error), {"model": file.name})
+            self._reporter.event("engine_build_failed", "warning", str(error), {"reason": str(error)[-200:]})
             return engine
 
     def _open_other(self, file: bare.ModelFile, why: str, error: EdgeAgentError) -> Engine:
@@ -179,5 +179,5 @@ class EngineSupply:
             log.info("engine_build", stage=progress.stage, fraction=share, elapsed_s=round(progress.elapsed_s))
 
     def _tell_unused(self, way: Way, error: ConfigError) -> None:
-        data = {"backend": way.backend, "engine": way.path.name, "reason": str(error)}
+        data = {"backend": way.backend, "engine": way.path.name, "reason": str(error)[-200:]}
         self._reporter.event("engine_unused", "warning", f"an engine cannot be used: {error}", data)

@@ -1,4 +1,4 @@
-"""The process that builds an engine: `python -m edge_agent.app.engine_worker REQUEST`, REQUEST being JSON.
+"""The process that builds an engine: `engine_build.WORKER`, with the request as JSON.
 
 Reports on standard output, a JSON object per line: `stage` and `fraction` on the way; `level`, `event` and more for what
 is to be logged; at the end the fields of `Finished`, or `refused` and `why`. What libraries print goes to standard error.
@@ -161,7 +161,3 @@ def _kind(error: EdgeAgentError) -> str:
     """The widest of the kinds that the other side knows."""
     kinds = (TransientError, UnavailableError, ModelError)
     return next((kind.__name__ for kind in kinds if isinstance(error, kind)), ConfigError.__name__)
-
-
-if __name__ == "__main__":
-    main()

@@ -90,8 +90,8 @@ def _request(
         raise UsageError(f"--precision {precision}: it may be {', '.join(PRECISIONS)}")
     if model.suffix.lower() != ".onnx" or not model.is_file():
         raise UsageError(f"{model}: is no .onnx file; engines are built from ONNX models")
-    if out and out.suffix != ".engine":
-        raise UsageError(f"--out {out}: the file must end in .engine")
+    if out and (out.suffix != ".engine" or out.is_dir()):
+        raise UsageError(f"--out {out}: it must be a file that ends in .engine")
     if out and out.exists() and not force:
         raise UsageError(f"--out {out}: is there already; --force writes over it")
     of_profile = profile.tensorrt.workspace_mb if profile and profile.tensorrt else WORKSPACE_MB

@@ -74,7 +74,11 @@ class EngineCache:
         self._seal = sealed.Seal(folder)
 
     def find(self, recipe: Recipe) -> Path | None:
-        """The engine of exactly this recipe; None where there is none. One that is not genuine is set aside and logged."""
+        """The engine of exactly this recipe; None where there is none. One that is not genuine is set aside and logged.
+
+        Raises:
+            ConfigError: the folder cannot be read, or others can write to it.
+        """
         path = self._path(recipe)
         return path if self._is_genuine(path) and _recipe_in(path) == recipe.facts() else None
 
@@ -161,8 +165,10 @@ class EngineCache:
         return self.folder / f"timing-{_digest(_machine(recipe))[:16]}.cache"
 
     def _is_genuine(self, path: Path) -> bool:
-        if not path.is_file():
-            return False
+        with sealed.in_words(path):
+            if not path.is_file():
+                return False
+        sealed.check_folder(self.folder)
         why = self._seal.fault(path)
         if why:
             self.discard(path, why)

@@ -142,8 +142,11 @@ def part_of(path: Path) -> Path:
 
 
 def open_lock(path: Path) -> int:
-    """A file to be locked, made where there is none. Raises `OSError`."""
-    return _owned(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), path.parent)
+    """A file to be locked, made where there is none. A link is refused: root would give its target away. Raises `OSError`."""
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    with suppress(FileExistsError):
+        return _owned(os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600), path.parent)
+    return os.open(path, flags)
 
 
 def make_folder(folder: Path) -> None:
@@ -152,12 +155,27 @@ def make_folder(folder: Path) -> None:
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o700)
+    check_folder(folder)
+
+
+def check_folder(folder: Path) -> None:
+    """Raises `ConfigError` where others can exchange a file after it was found genuine."""
+    with in_words(folder):
+        if folder.stat().st_mode & 0o022:
+            raise ConfigError(
+                f"{folder}: not only its owner can write to it, and engines are code: chmod go-w {folder}"
+            )
 
 
 def check_room(folder: Path, nbytes: int) -> None:
-    """Raises `TransientError` where a file of that size would leave less than `RESERVE` on the disk."""
+    """Raises `TransientError` where a file of that size would leave less than `RESERVE` on the disk.
+
+    Raises `ConfigError` where no file can be written at all: that is to be told before minutes of work, not after.
+    """
     with in_words(folder):
         free = shutil.disk_usage(folder).free
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+        raise ConfigError(f"{folder}: nothing can be written there; engines cannot be kept there")
     if free < nbytes + RESERVE:
         need = (nbytes + RESERVE) >> 20
         raise TransientError(f"{folder}: the disk has {free >> 20} MB left, and {need} MB are needed; make room there")

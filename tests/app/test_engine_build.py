@@ -250,6 +250,12 @@ def test_what_the_child_logs_is_logged_here(machine):
     assert (entry["log_level"], entry["path"]) == ("warning", str(path))
 
 
+def test_modules_in_the_working_directory_are_not_run(machine, monkeypatch, tmp_path):
+    (tmp_path / "structlog.py").write_text("raise SystemError('of somebody else')")
+    monkeypatch.chdir(tmp_path)
+    assert not run(machine).reused
+
+
 def test_what_libraries_print_does_not_disturb(machine, monkeypatch, tmp_path):
     """TensorRT's own libraries write to the standard output of the process."""
     (tmp_path / "sitecustomize.py").write_text("import atexit, os; atexit.register(os.write, 1, b'{not json}\\n')")

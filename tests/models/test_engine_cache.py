@@ -1,10 +1,12 @@
 import os
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
 from edge_agent.core import plan_header
+from edge_agent.errors import ConfigError
 from edge_agent.models import sealed
 from edge_agent.models.engine_cache import KEPT, KEPT_BAD, KEPT_OF_A_MODEL, KEPT_TIMINGS, EngineCache, Recipe
 
@@ -124,6 +126,27 @@ def test_an_engine_under_the_name_of_another_is_not_taken(cache):
     wanted = replace(RECIPE, workspace_mb=1024)
     path.rename(cache.folder / f"{wanted.model_sha256[:16]}-{wanted.fingerprint[:16]}.engine")
     assert cache.find(wanted) is None
+
+
+def test_in_a_folder_that_others_can_write_to_nothing_is_found(cache):
+    path = add(cache, RECIPE)
+    cache.folder.chmod(0o777)
+    with pytest.raises(ConfigError, match="not only its owner can write to it"):
+        cache.find(RECIPE)
+    assert path.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_folder_of_another_user_is_told(tmp_path, monkeypatch):
+    tmp_path.chmod(0o711)
+    monkeypatch.chdir(tmp_path)  # the folders above are for root only
+    add(EngineCache(Path("engines")), RECIPE)
+    os.seteuid(12345)
+    try:
+        with pytest.raises(ConfigError, match=r"engine: Permission denied; engines cannot be kept there"):
+            EngineCache(Path("engines")).find(RECIPE)
+    finally:
+        os.seteuid(0)
 
 
 def test_a_discarded_engine_is_not_found_again(cache):

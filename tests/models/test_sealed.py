@@ -3,6 +3,7 @@ import resource
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
@@ -28,6 +29,17 @@ def folder(tmp_path):
 def file(folder):
     Seal(folder).write(folder / "a.engine", META, PLAN)
     return folder / "a.engine"
+
+
+@pytest.fixture
+def as_nobody(tmp_path, monkeypatch):
+    """In the folder of the test; root could write anywhere."""
+    monkeypatch.chdir(tmp_path)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(12345)
+    yield
+    os.seteuid(user)
 
 
 def test_what_was_written_is_genuine_and_as_it_was(folder, file):
@@ -144,6 +156,30 @@ def test_a_link_that_lies_where_a_part_goes_is_not_followed(tmp_path, folder, fi
     assert victim.read_text() == "mine"
 
 
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path, folder):
+    """Root would give the file behind it to the owner of the folder."""
+    (tmp_path / "victim").write_text("mine")
+    (folder / "build.lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(OSError, match="symbolic links"):
+        sealed.open_lock(folder / "build.lock")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_lock_that_is_there_keeps_its_owner(folder):
+    """It may be another name of a file elsewhere."""
+    os.close(sealed.open_lock(folder / "build.lock"))
+    os.chown(folder, 1234, 1235)
+    os.close(sealed.open_lock(folder / "build.lock"))
+    assert (folder / "build.lock").stat().st_uid == 0
+
+
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o1777])
+def test_a_folder_that_others_can_write_to_is_refused(folder, mode):
+    folder.chmod(mode)
+    with pytest.raises(ConfigError, match=r"engines: not only its owner can write to it, .* chmod go-w /.*/engines"):
+        sealed.make_folder(folder)
+
+
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"file.*: Not a directory; engines cannot be kept there"):
@@ -153,6 +189,12 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
 def test_a_disk_without_room_is_told(tmp_path):
     with pytest.raises(TransientError, match=r"the disk has .* MB left, and .* MB are needed; make room there"):
         sealed.check_room(tmp_path, 1 << 60)
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before(tmp_path, as_nobody):
+    tmp_path.chmod(0o555)
+    with pytest.raises(ConfigError, match="nothing can be written there; engines cannot be kept there"):
+        sealed.check_room(Path("."), 1)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

@@ -171,7 +171,7 @@ def test_how_a_model_is_read_can_be_told():
         (
             ["--model", YOLOX, "--backend", "tensorrt", REPO / "examples/photos"],
             1,
-            "there is no engine 'tensorrt' here",
+            "TensorRT is not installed: ",
         ),
         (["--model", YOLOX, LABELS], 1, "no picture"),
         (["--model", YOLOX], 1, "Missing argument"),

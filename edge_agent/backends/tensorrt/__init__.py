@@ -29,7 +29,10 @@ class Config(BaseModel):
 
 def available() -> str | None:
     """None where TensorRT and CUDA can be used here, else a sentence with what to install."""
-    return cuda.available() if importlib.util.find_spec("tensorrt") else MISSING
+    if importlib.util.find_spec("tensorrt") is None:
+        return MISSING
+    missing = cuda.available()
+    return f"TensorRT is installed, but cannot be used: {missing}" if missing else None
 
 
 def create(config: Config) -> Backend:
