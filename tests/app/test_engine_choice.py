@@ -1,6 +1,7 @@
 """Which engine runs a model's file. TensorRT is the stand-in, on the pretended driver."""
 
 import hashlib
+import sys
 from dataclasses import replace
 
 import pytest
@@ -115,6 +116,15 @@ def test_a_gpu_that_cannot_be_used_is_no_reason_not_to_start(request_, monkeypat
     with capture_logs() as logs:
         assert plan_of(request_) is None
     assert [log["event"] for log in logs] == ["tensorrt_unused"]
+
+
+def test_a_tensorrt_that_cannot_be_loaded_is_no_reason_not_to_start(request_, monkeypatch, tmp_path):
+    (tmp_path / "tensorrt.py").write_text("raise OSError('libnvinfer.so.10: cannot open shared object file')")
+    monkeypatch.delitem(sys.modules, "tensorrt")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with capture_logs() as logs:
+        assert plan_of(request_) is None
+    assert "libnvinfer.so.10: cannot open shared object file" in logs[0]["reason"]
 
 
 def test_a_similar_engine_is_one_of_the_same_model_with_other_options(request_, built):

@@ -8,6 +8,7 @@ import pytest
 from edge_agent import cuda
 from edge_agent.errors import UnavailableError
 from tests import pretended_cuda
+from tests.cuda.conftest import LIBRARIES
 
 
 def answer(program, environment):
@@ -57,6 +58,12 @@ def test_a_library_that_is_asked_for_and_not_there_is_named(driver):
 def test_nothing_is_imported_before_it_is_needed():
     program = "import edge_agent.cuda, sys; print({'cuda.bindings', 'pycuda'} & set(sys.modules))"
     assert answer(program, {**os.environ}) == "set()"
+
+
+def test_all_that_is_tested_of_cuda_bindings_is_tested_of_pycuda():
+    if importlib.util.find_spec("pycuda") is None:
+        pytest.skip("pycuda is not installed; it is compiled with the CUDA toolkit: tests/cuda ran without it")
+    assert LIBRARIES == ["cuda-bindings", "pycuda"]
 
 
 def test_pycuda_comes_first_where_both_are_installed(driver):

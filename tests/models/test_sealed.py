@@ -33,7 +33,8 @@ def file(folder):
 
 @pytest.fixture
 def as_nobody(tmp_path, monkeypatch):
-    """In the folder of the test; root could write anywhere."""
+    """Who may not write into the working directory; root could write anywhere."""
+    tmp_path.chmod(0o555)
     monkeypatch.chdir(tmp_path)
     user = os.geteuid()
     if user == 0:
@@ -191,10 +192,10 @@ def test_a_disk_without_room_is_told(tmp_path):
         sealed.check_room(tmp_path, 1 << 60)
 
 
-def test_a_folder_that_cannot_be_written_to_is_told_before(tmp_path, as_nobody):
-    tmp_path.chmod(0o555)
+@pytest.mark.usefixtures("as_nobody")
+def test_a_folder_that_cannot_be_written_to_is_told_before():
     with pytest.raises(ConfigError, match="nothing can be written there; engines cannot be kept there"):
-        sealed.check_room(Path("."), 1)
+        sealed.check_room(Path(), 1)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

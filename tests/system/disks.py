@@ -14,7 +14,7 @@ def small_disk(folder):
     The command alone sees it; others reach it through `/proc/ID/root`.
     """
     unshare = shutil.which("unshare")
-    script = f'mount -t tmpfs -o size={SIZE_MB}m tmpfs "{folder}" && exec "$@"'
+    script = f'mount -t tmpfs -o size={SIZE_MB}m,mode=700 tmpfs "{folder}" && exec "$@"'
     words = [unshare or "unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]
     try:
         subprocess.run([*words, "true"], check=True, capture_output=True)

@@ -61,6 +61,7 @@ def test_after_a_kill_the_next_start_says_what_was_the_last_verdict(tmp_path, br
         assert told["session"] != session
         agent.send(signal.SIGTERM)
         assert agent.ended() == 0
+    listener.hear_out()
     heard, sessions = len(listener.heard), {session, told["session"]}
     with running_agent(tmp_path, config):
         is_beat = lambda said: said.topic.endswith("/heartbeat") and said.json["session"] not in sessions  # noqa: E731

@@ -110,6 +110,7 @@ def test_nothing_is_lost_over_kills_of_an_agent_at_random_moments(tmp_path):
             wait_for(lambda: len(by_session(results(listener))) == AGENT_KILLS + 1, patience_s=20 + AGENT_KILLS)
             agent.send(signal.SIGTERM)
             agent.ended()
+        listener.hear_out()
     recorded_seqs = by_session(results(listener))
     assert all(seqs == list(range(1, len(seqs) + 1)) for seqs in recorded_seqs.values())
     verdicts = by_session(heard.json for heard in listener.on("verdict/top"))

@@ -174,7 +174,7 @@ def test_a_stop_stays_until_sigusr1_and_only_once_the_agent_is_well(tmp_path, br
         arm.wait_for_log("arm_reset_refused")
         assert '"line": "stop", "on": false' not in arm.log
         agent.heartbeat()
-        arm.wait_for_log("arm_agent_back")
+        assert ended(lambda: arm.log.count("arm_agent_back") == 2)
         agent.heartbeat()  # once more: it is to be well when the signal comes
         arm.process.send_signal(signal.SIGUSR1)
         arm.wait_for_log('"line": "stop", "on": false')

@@ -12,6 +12,7 @@ from typing import Any
 
 from edge_agent.backends.tensorrt.messages import MESSAGES, is_of_memory, logger_for, says
 from edge_agent.backends.tensorrt.phases import monitor
+from edge_agent.backends.tensorrt.plans import library
 from edge_agent.errors import ModelError, TransientError, UnavailableError
 
 _WITHOUT_EXPLICIT_BATCH = 10  # from this version on every network has it
@@ -57,8 +58,8 @@ class Built:
 
 
 def version() -> str:
-    """TensorRT's, in three numbers: `10.3.0`."""
-    return ".".join(str(_tensorrt().__version__).split(".")[:3])
+    """TensorRT's, in three numbers: `10.3.0`. Raises `UnavailableError` where it is not there."""
+    return ".".join(str(library().__version__).split(".")[:3])
 
 
 def build(onnx: Path, options: BuildOptions, on_fraction: Callable[[float | None], None]) -> Built:
@@ -69,7 +70,7 @@ def build(onnx: Path, options: BuildOptions, on_fraction: Callable[[float | None
         TransientError: the GPU has too little memory now.
         UnavailableError: TensorRT is not there, or finds no GPU.
     """
-    tensorrt = _tensorrt()
+    tensorrt = library()
     logger = logger_for(tensorrt)
     MESSAGES.last_words()
     builder = _builder(tensorrt, logger)
@@ -90,14 +91,6 @@ def build(onnx: Path, options: BuildOptions, on_fraction: Callable[[float | None
         raise _failure(onnx, options)
     measured = bytes(memoryview((config.get_timing_cache() or timings).serialize()))
     return Built(memoryview(plan).cast("B"), measured, precision, notes)
-
-
-def _tensorrt() -> Any:
-    try:
-        import tensorrt
-    except ImportError as error:
-        raise UnavailableError(f"TensorRT for Python is not installed, or cannot be loaded ({error})") from error
-    return tensorrt
 
 
 def _builder(tensorrt: Any, logger: Any) -> Any:

@@ -183,7 +183,7 @@ def test_a_quantised_model_becomes_int8(trt, tmp_path):
 
 def test_without_tensorrt_what_is_missing_is_said(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    with pytest.raises(UnavailableError, match="TensorRT for Python is not installed"):
+    with pytest.raises(UnavailableError, match="TensorRT is not installed: on a Jetson, sudo apt"):
         built(model(tmp_path))
 
 
