@@ -14,8 +14,9 @@ EdgeAgentError
         ├── ModelError        the model file cannot be used as it is
         │   ├── LabelsError        the names of its classes
         │   ├── EngineUnfitError   it was built for another machine, or is damaged: building it anew helps
-        │   └── DeviceMemoryError  it does not fit into the GPU's memory
+        │   └── DeviceMemoryError  1, it does not fit into the GPU's memory now: systemd tries again
         └── UnavailableError  a library or device that the configuration asks for is not installed
+            └── GpuError           1, the GPU cannot be used now: systemd tries again
 """
 
 EX_USAGE = 1
@@ -83,8 +84,16 @@ class EngineUnfitError(ModelError):
 
 
 class DeviceMemoryError(ModelError, MemoryError):
-    """The GPU has too little memory left for the model."""
+    """The GPU has too little memory left for the model. Others may free some: a restart may help."""
+
+    exit_code = EX_USAGE
 
 
 class UnavailableError(ConfigError, ImportError):
     """A library or device that was asked for is not there; the message says how to get it."""
+
+
+class GpuError(UnavailableError):
+    """The driver does not give the GPU. Soon after power-on it may not be ready yet: a restart may help."""
+
+    exit_code = EX_USAGE

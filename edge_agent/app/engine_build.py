@@ -23,7 +23,7 @@ from typing import Any, Literal
 import structlog
 
 from edge_agent import cuda, plugins
-from edge_agent.errors import ConfigError, EdgeAgentError, ModelError, TransientError, UnavailableError
+from edge_agent.errors import ConfigError, EdgeAgentError, GpuError, ModelError, TransientError, UnavailableError
 from edge_agent.models import bare, onnx_file, sealed
 from edge_agent.models.engine_cache import EngineCache, Recipe
 
@@ -39,7 +39,7 @@ WORKSPACE_MB = 512
 _TICK_S = 0.5
 _LAST_LINES, _LINE_MOST, _READ_BYTES = 5, 300, 1 << 16
 _REFUSALS: dict[str, type[EdgeAgentError]] = {
-    kind.__name__: kind for kind in (TransientError, UnavailableError, ModelError, ConfigError)
+    kind.__name__: kind for kind in (TransientError, GpuError, UnavailableError, ModelError, ConfigError)
 }
 
 Stage = Literal["waiting", "reading", "building", "writing"]
@@ -117,7 +117,7 @@ def recipe_for(request: BuildRequest, model_sha256: str, file: onnx_file.OnnxFil
     try:
         gpu = cuda.look()
     except cuda.CudaError as error:
-        raise UnavailableError(f"engines cannot be built here, the GPU cannot be used: {error}") from error
+        raise GpuError(f"engines cannot be built here, the GPU cannot be used: {error}") from error
     major, minor = gpu.compute
     return Recipe(
         model_sha256=model_sha256,

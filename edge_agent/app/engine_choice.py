@@ -116,7 +116,7 @@ def blueprint(file: bare.ModelFile, request: EngineRequest) -> Blueprint | None:
     except ConfigError as error:
         if by_name:
             raise
-        log.info("tensorrt_unused", reason=str(error))
+        log.warning("tensorrt_unused", reason=str(error))
         return None
     why = "tensorrt was asked for" if by_name else "tensorrt is the first of the profile's engines that runs it here"
     return Blueprint(request.build, recipe, EngineCache(request.build.folder), why)

@@ -64,15 +64,19 @@ class EngineSupply:
         if plan is None:
             return open_first(request, file, direct_ways(file, request.backend, request.order), tell=self._tell_unused)
         try:
-            engine = self._open_built(file, plan)
+            if (engine := self._open_built(file, plan)) is not None:
+                return engine
+            meanwhile = self._ways_beside(file, plan)
         except ConfigError as error:  # too little memory, say: another one that is built would do no better
             return self._open_other(file, f"its TensorRT engine cannot be used: {error}", error)
-        if engine is not None:
-            return engine
-        if (meanwhile := self._ways_beside(file, plan)) is None:
+        if meanwhile is None:
+            return self._open_after_building(file, plan)
+        try:
+            engine = open_first(request, file, meanwhile, plan.cache, self._tell_unused)
+        except EngineUnfitError:  # one with other options, which has been set aside
             return self._open_after_building(file, plan)
         self._ordered = file, plan
-        return open_first(request, file, meanwhile, plan.cache, self._tell_unused)
+        return engine
 
     def build(self) -> OpenEngine | None:
         """Builds the engine that was missing when the line started; how to open it, or None where none was.
@@ -110,7 +114,7 @@ class EngineSupply:
         similar = plan.similar()
         ways = [similar] if similar else []
         if self._request.backend == "auto":
-            ways += stand_ins(file, self._request.order, "the TensorRT engine is being built")
+            ways += stand_ins(file, self._request.order, "there was no TensorRT engine for it at the start")
         free_mb = telemetry.read().memory_available_mb
         if ways and free_mb is not None and free_mb < self._policy.beside_mb:
             log.info("engine_built_first", free_mb=free_mb, beside_mb=self._policy.beside_mb)

@@ -19,7 +19,7 @@ from structlog.typing import EventDict
 
 from edge_agent.app.engine_build import BuildRequest, Finished, Stage, recipe_for
 from edge_agent.core import plan_header
-from edge_agent.errors import ConfigError, EdgeAgentError, ModelError, TransientError, UnavailableError
+from edge_agent.errors import ConfigError, EdgeAgentError, GpuError, ModelError, TransientError, UnavailableError
 from edge_agent.models import bare, onnx_file, sealed
 from edge_agent.models.engine_cache import EngineCache, Recipe
 
@@ -159,5 +159,5 @@ def _request(text: str) -> BuildRequest:
 
 def _kind(error: EdgeAgentError) -> str:
     """The widest of the kinds that the other side knows."""
-    kinds = (TransientError, UnavailableError, ModelError)
+    kinds = (TransientError, GpuError, UnavailableError, ModelError)
     return next((kind.__name__ for kind in kinds if isinstance(error, kind)), ConfigError.__name__)

@@ -35,7 +35,8 @@ class Graph:
 class Cuda:
     """A GPU's primary context, current in the thread that made this, and one stream; for that thread and no other.
 
-    Every method raises CudaError where a call of CUDA fails, and RuntimeError in another thread or after `close`.
+    It must be closed before its thread ends: pycuda ends the process otherwise. Every method raises CudaError where a
+    call of CUDA fails, and RuntimeError in another thread or after `close`.
 
     Attributes:
         name: the library and its version, such as "cuda-bindings 12.9.10".

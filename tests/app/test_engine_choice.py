@@ -115,7 +115,7 @@ def test_a_gpu_that_cannot_be_used_is_no_reason_not_to_start(request_, monkeypat
     pretended_cuda.load().pretended_fail_next(b"cuInit", 999)
     with capture_logs() as logs:
         assert plan_of(request_) is None
-    assert [log["event"] for log in logs] == ["tensorrt_unused"]
+    assert [(log["event"], log["log_level"]) for log in logs] == [("tensorrt_unused", "warning")]
 
 
 def test_a_tensorrt_that_cannot_be_loaded_is_no_reason_not_to_start(request_, monkeypatch, tmp_path):

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from edge_agent.app.engine_build import BuildStoppedError
+from edge_agent.app.engine_build import BuildStoppedError, recipe_of
 from edge_agent.app.engine_choice import EngineRequest, build_request
 from edge_agent.app.engine_supply import EngineSupply, Policy
 from edge_agent.app.engine_worker import make
 from edge_agent.errors import FatalError, ModelError
 from edge_agent.models.bundled import ONNX, TFLITE
+from edge_agent.models.engine_cache import EngineCache
 from tests import fake_tensorrt, pretended_cuda
 from tests.runtime.stations import wait_for
 
@@ -67,7 +68,7 @@ def built(supply):
 
 def test_another_engine_serves_while_the_missing_one_is_built(supply, told):
     line = supply()
-    assert opened(line).reason.startswith("onnx stands in: the TensorRT engine is being built")
+    assert opened(line).reason.startswith("onnx stands in: there was no TensorRT engine for it at the start")
     assert told.codes == []
     new = line.build()()
     assert new.backend_kind == "tensorrt"
@@ -116,6 +117,27 @@ def test_an_engine_with_other_options_serves_meanwhile(supply):
     new = line.build()()
     assert "built here" in new.reason
     new.backend.close()
+
+
+def test_a_folder_that_others_may_write_to_does_not_stop_the_line(supply, tmp_path):
+    built(supply(precision="fp32"))
+    (tmp_path / "engines").chmod(0o775)
+    for precision in ("fp32", "fp16"):
+        reason = opened(supply(precision=precision)).reason
+        assert reason.startswith("onnx stands in: its TensorRT engine cannot be used:")
+        assert "not only its owner can write to it" in reason
+
+
+def test_where_the_one_with_other_options_does_not_fit_either_the_line_starts_with_the_new_one(supply, told, tmp_path):
+    line = built(supply(precision="fp32"))
+    (path,) = (tmp_path / "engines").glob("*.engine")
+    plan = fake_tensorrt.write_engine(tmp_path / "other.engine", ONNX, version=[8, 6, 1]).read_bytes()
+    EngineCache(tmp_path / "engines").add(recipe_of(line._request.build), {}, plan)
+    by_name = supply(backend="tensorrt")
+    assert "built here" in opened(by_name).reason
+    assert told.codes == ["engine_unused", "engine_building"]
+    assert path.with_name(path.name + ".bad").is_file()
+    assert by_name.build() is None
 
 
 def test_asked_for_by_name_nothing_else_serves_meanwhile(supply, told):

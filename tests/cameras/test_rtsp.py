@@ -68,7 +68,7 @@ def test_pictures_that_come_out_of_order_are_put_into_it():
     with running_server("--reorder") as server, opened(server.url, timeout_s=10) as camera:
         made_ms = [stamp_ms(camera.read(10).image) for _ in range(20)]
     steps_ms = [(after - before) % (1 << BITS) for before, after in pairwise(made_ms)]
-    assert all(0 < step < LATE_MS for step in steps_ms)
+    assert all(0 <= step < LATE_MS for step in steps_ms)  # after a stall the server makes several in a millisecond
 
 
 def test_a_client_that_comes_between_two_key_frames_waits_for_the_next():

@@ -52,7 +52,9 @@ def test_threads_of_the_code_overview_are_those_of_the_code():
     text = (REPO / "docs" / "code-overview.md").read_text()
     table = text[text.index("| thread |") : text.index("The engine and ONNX")]
     named = re.findall(r"Thread\([^)]*name=f?\"([a-z]+)", SOURCE)
-    assert set(named) == set(re.findall(r"`(capture|sensing|pipeline|workshop|timer|link|outbox|audit|mqtt|lines)", table))
+    assert set(named) == set(
+        re.findall(r"`(capture|sensing|pipeline|workshop|timer|link|outbox|audit|mqtt|lines)", table)
+    )
 
 
 def test_log_events_of_the_operations_page_are_those_of_the_code():

@@ -51,7 +51,7 @@ static Memory *memories;
 static size_t used;
 static int is_ready;
 static long live_contexts, live_streams, live_events, live_modules, live_graphs, live_execs, live_host, live_device;
-static struct { char name[64]; long calls; int failure; int after; } names[MOST_NAMES];
+static struct { char name[64]; long calls; int failure, after, times; } names[MOST_NAMES];
 static char trace[LONGEST_TRACE];
 static size_t trace_length;
 static struct { int compute, multiprocessors, integrated, memory_mb, driver, slow_ms; char name[128], kernels[4096]; } settings = {87, 8, 1, 4096, 12060, 0, "Orin", ""};
@@ -74,8 +74,11 @@ static int known(const char *name) { /* the lock is held */
     abort();
 }
 
+EXPORT void pretended_fail_times(const char *name, int code, int after, int times) { /* the calls after `after` good ones fail */
+    LOCKED(int i = known(name); names[i].failure = code; names[i].after = after; names[i].times = times);
+}
 EXPORT void pretended_fail_after(const char *name, int code, int after) { /* the call after `after` good ones fails, once */
-    LOCKED(int i = known(name); names[i].failure = code; names[i].after = after);
+    pretended_fail_times(name, code, after, 1);
 }
 EXPORT void pretended_fail_next(const char *name, int code) { pretended_fail_after(name, code, 0); }
 EXPORT long pretended_calls(const char *name) { long n; LOCKED(n = names[known(name)].calls); return n; }
@@ -108,7 +111,7 @@ EXPORT void pretended_reset(void) { /* the settings of the environment; counts, 
         char *code = strchr(one, '=');
         if (!code) continue;
         *code++ = 0;
-        names[known(one)].failure = atoi(code);
+        names[known(one)].failure = atoi(code), names[known(one)].times = 1;
     }
     free(fail);
     pthread_mutex_unlock(&lock);
@@ -120,7 +123,7 @@ static CUresult entered(const char *name, int needs_context) {
     int i = known(name), code = 0;
     names[i].calls++;
     if (trace_length + strlen(name) + 2 < LONGEST_TRACE) trace_length += (size_t)sprintf(trace + trace_length, "%s\n", name);
-    if (names[i].failure && names[i].after-- == 0) { code = names[i].failure; names[i].failure = 0; }
+    if (names[i].failure && names[i].after-- <= 0) { code = names[i].failure; if (--names[i].times <= 0) names[i].failure = 0; }
     else if (needs_context >= 0 && !is_ready) code = CUDA_ERROR_NOT_INITIALIZED;
     else if (needs_context > 0 && (depth == 0 || !primary.retained)) code = CUDA_ERROR_INVALID_CONTEXT;
     pthread_mutex_unlock(&lock);

@@ -135,7 +135,7 @@ class Line:
 def test_onnx_runtime_serves_until_the_engine_is_built_and_the_next_start_begins_with_it(line):
     with line.agent(build_s=2) as agent:
         first = line.serves("onnx")
-        assert "stands in: the TensorRT engine is being built" in first["engine"]["reason"]
+        assert "stands in: there was no TensorRT engine for it at the start" in first["engine"]["reason"]
         line.judges_on()
         assert "tensorrt" not in {
             birth.json["engine"]["backend"] for birth in line.listener.on("/birth") if birth.json["engine"]

@@ -42,7 +42,8 @@ def create(config: Config) -> Backend:
         EngineUnfitError: it was built for another TensorRT or GPU, or is damaged.
         DeviceMemoryError: the GPU has too little memory for it.
         ModelError: it cannot be read, or cannot be run as it is.
-        UnavailableError: TensorRT or CUDA is not installed, or there is no GPU.
+        UnavailableError: TensorRT or CUDA is not installed.
+        GpuError: there is no GPU, or it cannot be used now.
     """
     from edge_agent.backends.tensorrt.backend import open_backend
 

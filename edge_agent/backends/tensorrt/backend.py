@@ -16,7 +16,7 @@ from edge_agent.backends.tensorrt.tensors import Tensors
 from edge_agent.core.datatypes import Array, BoundTensor, InputFormat, TensorSpec
 from edge_agent.core.heads import picture_of
 from edge_agent.cuda import Cuda, CudaError, Graph, open_cuda
-from edge_agent.errors import ModelError, UnavailableError
+from edge_agent.errors import GpuError, ModelError
 
 log = structlog.get_logger()
 
@@ -37,7 +37,9 @@ def open_backend(path: Path, *, allow_host_code: bool) -> "TensorrtBackend":
         stack.callback(_anyhow, cuda.wait)  # what runs may not be freed
         try:
             session.open(file, allow_host_code=allow_host_code)
-            backend = TensorrtBackend(cuda, session, Tensors(cuda, session), file.metadata)
+            metadata = file.metadata
+            del file  # on a Jetson the plan would take its memory twice
+            backend = TensorrtBackend(cuda, session, Tensors(cuda, session), metadata)
         except CudaError as error:
             if error.is_out_of_memory:
                 raise too_little_memory(path, session.memory()) from error
@@ -52,7 +54,7 @@ def _opened_cuda(path: Path) -> Cuda:
     except CudaError as error:
         if error.is_out_of_memory:
             raise too_little_memory(path, "not even a CUDA context fits") from error
-        raise UnavailableError(f"{path}: needs an NVIDIA GPU, and none can be used here: {error}") from error
+        raise GpuError(f"{path}: needs an NVIDIA GPU, and none can be used here: {error}") from error
 
 
 def _anyhow(call: Callable[[], None]) -> None:

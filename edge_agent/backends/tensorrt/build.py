@@ -13,7 +13,7 @@ from typing import Any
 from edge_agent.backends.tensorrt.messages import MESSAGES, is_of_memory, logger_for, says
 from edge_agent.backends.tensorrt.phases import monitor
 from edge_agent.backends.tensorrt.plans import library
-from edge_agent.errors import ModelError, TransientError, UnavailableError
+from edge_agent.errors import GpuError, ModelError, TransientError
 
 _WITHOUT_EXPLICIT_BATCH = 10  # from this version on every network has it
 _ERRORS_SHOWN = 5
@@ -98,7 +98,7 @@ def _builder(tensorrt: Any, logger: Any) -> Any:
         return tensorrt.Builder(logger)
     except (TypeError, RuntimeError) as error:  # what pybind11 makes of a builder that is none
         said = says(version(), MESSAGES.last_words() or [MESSAGES.last_warning() or str(error)])
-        raise UnavailableError(f"TensorRT cannot use a GPU here; see that the NVIDIA driver runs {said}") from error
+        raise GpuError(f"TensorRT cannot use a GPU here; see that the NVIDIA driver runs {said}") from error
 
 
 def _parse(tensorrt: Any, logger: Any, builder: Any, onnx: Path) -> Any:

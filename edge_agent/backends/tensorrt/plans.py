@@ -18,7 +18,7 @@ from edge_agent.backends.tensorrt.messages import (
 )
 from edge_agent.core import plan_header
 from edge_agent.cuda import Cuda, CudaError
-from edge_agent.errors import EngineUnfitError, ModelError, UnavailableError
+from edge_agent.errors import EngineUnfitError, GpuError, ModelError, UnavailableError
 
 MISSING = (
     "TensorRT is not installed: on a Jetson, sudo apt install python3-libnvinfer and use a virtual environment with "
@@ -112,7 +112,7 @@ class Session:
             EngineUnfitError: the plan does not fit what is here, or is damaged.
             DeviceMemoryError: the GPU has too little memory.
             ModelError: TensorRT refuses it for another reason.
-            UnavailableError: TensorRT does not work with this GPU or its driver.
+            GpuError: TensorRT does not work with this GPU or its driver.
         """
         logger = logger_for(self._tensorrt)
         MESSAGES.last_words()
@@ -122,7 +122,7 @@ class Session:
             self.runtime = self._tensorrt.Runtime(logger)
         except (TypeError, RuntimeError) as error:  # pybind11 says TypeError where there is no object
             why = MESSAGES.last_words() or [MESSAGES.last_warning()]
-            raise UnavailableError(f"TensorRT cannot be started on this GPU {says(self.here.tensorrt, why)}") from error
+            raise GpuError(f"TensorRT cannot be started on this GPU {says(self.here.tensorrt, why)}") from error
         if allow_host_code and hasattr(self.runtime, "engine_host_code_allowed"):
             self.runtime.engine_host_code_allowed = True
         self.engine = self.runtime.deserialize_cuda_engine(file.plan)

@@ -216,7 +216,8 @@ def test_where_the_driver_refuses_nothing_is_left_behind(gpu, driver, call):
     target = bound(np.float32, (32, 32))
     table, memory = Preprocessor(target, InputFormat()).table, gpu.device(target.array.nbytes)
     live = driver.pretended_live()
-    driver.pretended_fail_next(call, 2)
+    tries = 1 + (gpu.name.startswith("pycuda") and call == b"cuMemAlloc")  # it tries again
+    driver.pretended_fail_times(call, 2, 0, tries)
     with pytest.raises(cuda.CudaError, match="OUT_OF_MEMORY"):
         GpuPreprocessor.for_(gpu, target.spec, memory, InputFormat(), table, mapped=False)
     assert driver.pretended_live() == live
