@@ -9,7 +9,16 @@ import numpy as np
 import structlog
 
 from edge_agent import plugins
-from edge_agent.app.engine_choice import EngineRequest, Way, blueprint, direct_ways, not_built, stand_ins
+from edge_agent.app.engine_choice import (
+    EngineRequest,
+    Way,
+    blueprint,
+    cannot_run,
+    direct_ways,
+    may_stand_in,
+    not_built,
+    stand_ins,
+)
 from edge_agent.app.preprocessing import choose_preprocessor
 from edge_agent.core.datatypes import BoundTensor, Certainty, ModelSpec, Recognition, Thresholds
 from edge_agent.core.heads import picture_of, refuse_state
@@ -35,7 +44,14 @@ def open_engine(request: EngineRequest, *, or_stand_in: bool = False) -> Engine:
         UnavailableError: what it needs is not installed.
     """
     file = bare.identify(request.path)
-    plan = blueprint(file, request)
+    try:
+        plan = blueprint(file, request)
+    except ConfigError as error:
+        ways = stand_ins(file, request.order, cannot_run(error)) if may_stand_in(request, error) else []
+        if not ways:
+            raise
+        log.warning("tensorrt_unused", reason=str(error))
+        return open_first(request, file, ways)
     if plan is None:
         return open_first(request, file, direct_ways(file, request.backend, request.order))
     built, is_optional = plan.built(), or_stand_in or request.backend == "auto"

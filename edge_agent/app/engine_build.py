@@ -197,7 +197,13 @@ class EngineBuilder:
         words = [sys.executable, "-c", WORKER, json.dumps(asdict(self._request), default=str)]
         tied: list[str | Path] = [sys.executable, "-I", "-S", TETHER, str(os.getpid()), *words]
         pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
-        with subprocess.Popen(tied, stdin=nothing, stdout=pipe, stderr=pipe, start_new_session=True) as child:
+        try:
+            started = subprocess.Popen(tied, stdin=nothing, stdout=pipe, stderr=pipe, start_new_session=True)
+        except OSError as error:  # no memory for another process, say
+            raise TransientError(
+                f"{self._request.model}: no process can be started to build its engine: {error}"
+            ) from error
+        with started as child:
             try:
                 yield child
             finally:

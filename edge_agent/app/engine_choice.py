@@ -8,18 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
-
 from edge_agent import plugins
 from edge_agent.app.engine_build import WORKSPACE_MB, BuildRequest, recipe_for
 from edge_agent.app.state_folder import engines_folder
 from edge_agent.core.datatypes import Thresholds
-from edge_agent.errors import ConfigError, ModelError, UnavailableError
+from edge_agent.errors import ConfigError, EdgeAgentError, ModelError, UnavailableError
 from edge_agent.hardware.profile import Profile
 from edge_agent.models import bare, onnx_file
 from edge_agent.models.engine_cache import EngineCache, Recipe
 
-log = structlog.get_logger()
 TENSORRT, BUILT_FROM = "tensorrt", ".onnx"
 FRAME_WH = (1280, 720)
 
@@ -103,23 +100,26 @@ class Blueprint:
 
 
 def blueprint(file: bare.ModelFile, request: EngineRequest) -> Blueprint | None:
-    """None where something else than TensorRT is to run the file, or it cannot.
+    """None where something else than TensorRT is to run the file.
 
     Raises:
-        ConfigError: TensorRT was asked for by its name, and cannot run it.
+        ConfigError: TensorRT is to, and cannot; `may_stand_in` says whether another may then.
     """
     if request.build is None or file.path.suffix.lower() != BUILT_FROM or not _prefers_tensorrt(request):
         return None
-    by_name = request.backend == TENSORRT
-    try:
-        recipe = recipe_for(request.build, file.sha256, onnx_file.read(file.path))
-    except ConfigError as error:
-        if by_name:
-            raise
-        log.warning("tensorrt_unused", reason=str(error))
-        return None
-    why = "tensorrt was asked for" if by_name else "tensorrt is the first of the profile's engines that runs it here"
+    recipe = recipe_for(request.build, file.sha256, onnx_file.read(file.path))
+    why = (
+        "tensorrt was asked for"
+        if request.backend == TENSORRT
+        else "tensorrt is the first of the profile's engines that runs it here"
+    )
     return Blueprint(request.build, recipe, EngineCache(request.build.folder), why)
+
+
+def may_stand_in(request: EngineRequest, error: ConfigError) -> bool:
+    """Whether another backend may run the model where TensorRT cannot, or the configuration asks for what cannot be had."""
+    asks_for_precision = request.build is not None and request.build.precision != "auto"
+    return request.backend == "auto" and not (asks_for_precision and isinstance(error, ModelError))
 
 
 def _prefers_tensorrt(request: EngineRequest) -> bool:
@@ -177,6 +177,11 @@ def stand_ins(file: bare.ModelFile, order: Sequence[str], why: str) -> list[Way]
     except ConfigError:
         return []
     return [Way(way.backend, way.path, f"{way.backend} stands in: {why}") for way in ways]
+
+
+def cannot_run(error: EdgeAgentError) -> str:
+    """Why another backend runs the model in TensorRT's place."""
+    return f"TensorRT cannot run it here: {error}"
 
 
 def not_built(file: bare.ModelFile) -> str:

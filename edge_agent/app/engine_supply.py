@@ -9,7 +9,17 @@ import structlog
 
 from edge_agent.app.engine import open_first, open_way
 from edge_agent.app.engine_build import BuildStoppedError, EngineBuilder, Finished, Progress
-from edge_agent.app.engine_choice import Blueprint, EngineRequest, Way, blueprint, direct_ways, stand_ins
+from edge_agent.app.engine_choice import (
+    TENSORRT,
+    Blueprint,
+    EngineRequest,
+    Way,
+    blueprint,
+    cannot_run,
+    direct_ways,
+    may_stand_in,
+    stand_ins,
+)
 from edge_agent.errors import ConfigError, EdgeAgentError, EngineUnfitError, FatalError, ModelError
 from edge_agent.hardware import telemetry
 from edge_agent.models import bare
@@ -42,6 +52,7 @@ class EngineSupply:
         self._is_stopped = False
         self._progress: Progress | None = None
         self._logged_s = 0.0
+        self._told: ConfigError | None = None
 
     @property
     def words(self) -> str:
@@ -60,23 +71,15 @@ class EngineSupply:
             UnavailableError: what it needs is not installed.
         """
         request, file = self._request, bare.identify(self._request.path)
-        plan = blueprint(file, request)
+        try:
+            plan = blueprint(file, request)
+        except ConfigError as error:
+            if not may_stand_in(request, error):
+                raise
+            return self._stand_in(file, cannot_run(error), error)
         if plan is None:
             return open_first(request, file, direct_ways(file, request.backend, request.order), tell=self._tell_unused)
-        try:
-            if (engine := self._open_built(file, plan)) is not None:
-                return engine
-            meanwhile = self._ways_beside(file, plan)
-        except ConfigError as error:  # too little memory, say: another one that is built would do no better
-            return self._open_other(file, f"its TensorRT engine cannot be used: {error}", error)
-        if meanwhile is None:
-            return self._open_after_building(file, plan)
-        try:
-            engine = open_first(request, file, meanwhile, plan.cache, self._tell_unused)
-        except EngineUnfitError:  # one with other options, which has been set aside
-            return self._open_after_building(file, plan)
-        self._ordered = file, plan
-        return engine
+        return self._open_planned(file, plan)
 
     def build(self) -> OpenEngine | None:
         """Builds the engine that was missing when the line started; how to open it, or None where none was.
@@ -96,6 +99,23 @@ class EngineSupply:
             self._is_stopped = True
             if self._builder is not None:
                 self._builder.stop()
+
+    def _open_planned(self, file: bare.ModelFile, plan: Blueprint) -> Engine:
+        """TensorRT's engine, where it is there; else what its policy says."""
+        try:
+            if (engine := self._open_built(file, plan)) is not None:
+                return engine
+            meanwhile = self._ways_beside(file, plan)
+        except ConfigError as error:  # too little memory, say: another one that is built would do no better
+            return self._stand_in(file, f"its TensorRT engine cannot be used: {error}", error)
+        if meanwhile is None:
+            return self._open_after_building(file, plan)
+        try:
+            engine = open_first(self._request, file, meanwhile, plan.cache, self._tell_unused)
+        except EngineUnfitError:  # one with other options, which has been set aside
+            return self._open_after_building(file, plan)
+        self._ordered = file, plan
+        return engine
 
     def _open_built(self, file: bare.ModelFile, plan: Blueprint) -> Engine | None:
         """The engine that was built for this machine; None where there is none that is fit."""
@@ -135,6 +155,13 @@ class EngineSupply:
             engine = self._open_other(file, "its TensorRT engine could not be built", error)
             self._reporter.event("engine_build_failed", "warning", str(error), {"reason": str(error)[-200:]})
             return engine
+
+    def _stand_in(self, file: bare.ModelFile, why: str, error: ConfigError) -> Engine:
+        """Another one, with an event that says why, unless there was one."""
+        engine = self._open_other(file, why, error)
+        if error is not self._told:
+            self._tell_unused(Way(TENSORRT, file.path, why), error)
+        return engine
 
     def _open_other(self, file: bare.ModelFile, why: str, error: EdgeAgentError) -> Engine:
         """In place of TensorRT's; where there is none, or none is wanted, the error ends the agent."""
@@ -183,5 +210,6 @@ class EngineSupply:
             log.info("engine_build", stage=progress.stage, fraction=share, elapsed_s=round(progress.elapsed_s))
 
     def _tell_unused(self, way: Way, error: ConfigError) -> None:
+        self._told = error
         data = {"backend": way.backend, "engine": way.path.name, "reason": str(error)[-200:]}
         self._reporter.event("engine_unused", "warning", f"an engine cannot be used: {error}", data)

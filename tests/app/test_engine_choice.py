@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from edge_agent.app.engine import open_engine
 from edge_agent.app.engine_choice import EngineRequest, blueprint, build_request, direct_ways
 from edge_agent.app.engine_worker import make
-from edge_agent.errors import EngineUnfitError, ModelError, UnavailableError
+from edge_agent.errors import EngineUnfitError, GpuError, ModelError, UnavailableError
 from edge_agent.hardware.profile import load_all
 from edge_agent.models import bare
 from edge_agent.models.bundled import ONNX, TFLITE
@@ -111,11 +111,23 @@ def test_what_others_run_first_gets_no_engine(request_, others):
     assert plan_of(replace(request_, **others)) is None
 
 
-def test_a_gpu_that_cannot_be_used_is_no_reason_not_to_start(request_, monkeypatch):
+def test_a_gpu_that_cannot_be_used_is_no_reason_not_to_start(request_):
     pretended_cuda.load().pretended_fail_next(b"cuInit", 999)
     with capture_logs() as logs:
-        assert plan_of(request_) is None
-    assert [(log["event"], log["log_level"]) for log in logs] == [("tensorrt_unused", "warning")]
+        assert "onnx stands in: TensorRT cannot run it here: engines cannot be built here" in opened(request_).reason
+    assert ("tensorrt_unused", "warning") in [(log["event"], log["log_level"]) for log in logs]
+
+
+def test_a_gpu_that_cannot_be_used_ends_what_was_to_run_on_it_with_the_code_that_systemd_tries_again(request_):
+    pretended_cuda.load().pretended_fail_next(b"cuInit", 999)
+    with pytest.raises(GpuError) as raised:
+        open_engine(replace(request_, backend="tensorrt"))
+    assert raised.value.exit_code == 1
+
+
+def test_a_precision_that_cannot_be_had_is_refused_not_passed_over(request_):
+    with pytest.raises(ModelError, match="int8"):
+        open_engine(replace(request_, build=replace(request_.build, precision="int8")))
 
 
 def test_a_tensorrt_that_cannot_be_loaded_is_no_reason_not_to_start(request_, monkeypatch, tmp_path):
@@ -123,7 +135,7 @@ def test_a_tensorrt_that_cannot_be_loaded_is_no_reason_not_to_start(request_, mo
     monkeypatch.delitem(sys.modules, "tensorrt")
     monkeypatch.syspath_prepend(str(tmp_path))
     with capture_logs() as logs:
-        assert plan_of(request_) is None
+        assert opened(request_).backend_kind == "onnx"
     assert "libnvinfer.so.10: cannot open shared object file" in logs[0]["reason"]
 
 

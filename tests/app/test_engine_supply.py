@@ -119,13 +119,28 @@ def test_an_engine_with_other_options_serves_meanwhile(supply):
     new.backend.close()
 
 
-def test_a_folder_that_others_may_write_to_does_not_stop_the_line(supply, tmp_path):
+def test_where_the_gpu_cannot_be_used_another_engine_serves_and_an_event_says_why(supply, told):
+    line = supply()
+    pretended_cuda.load().pretended_fail_next(b"cuInit", 999)
+    assert opened(line).reason.startswith("onnx stands in: TensorRT cannot run it here:")
+    ((code, severity, message, _),) = told.events
+    assert (code, severity) == ("engine_unused", "warning")
+    assert "CUDA_ERROR_UNKNOWN" in message
+
+
+def test_a_precision_that_cannot_be_had_stops_the_start(supply):
+    with pytest.raises(ModelError, match="int8"):
+        supply(precision="int8").open()
+
+
+def test_a_folder_that_others_may_write_to_does_not_stop_the_line(supply, told, tmp_path):
     built(supply(precision="fp32"))
     (tmp_path / "engines").chmod(0o775)
     for precision in ("fp32", "fp16"):
         reason = opened(supply(precision=precision)).reason
         assert reason.startswith("onnx stands in: its TensorRT engine cannot be used:")
         assert "not only its owner can write to it" in reason
+    assert told.codes == ["engine_unused", "engine_unused"]
 
 
 def test_where_the_one_with_other_options_does_not_fit_either_the_line_starts_with_the_new_one(supply, told, tmp_path):
