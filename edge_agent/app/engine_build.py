@@ -36,7 +36,7 @@ PRECISIONS = ("auto", "fp32", "fp16", "int8")
 WORKSPACE_MB = 512
 """Where neither profile nor configuration says how much: enough for detectors of the nano and small sizes."""
 
-_TICK_S = 0.5
+_TICK_S = 0.2
 _LAST_LINES, _LINE_MOST, _READ_BYTES = 5, 300, 1 << 16
 _REFUSALS: dict[str, type[EdgeAgentError]] = {
     kind.__name__: kind for kind in (TransientError, GpuError, UnavailableError, ModelError, ConfigError)
@@ -168,7 +168,7 @@ class EngineBuilder:
         The thread must live until this returns: the kernel kills the child when the thread that started it ends.
 
         Args:
-            on_progress: called in this thread, about twice a second.
+            on_progress: called in this thread, some times a second.
 
         Raises:
             ModelError: the model is refused, or TensorRT failed or died.
