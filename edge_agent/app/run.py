@@ -52,7 +52,7 @@ def run(path: Path) -> None:
             gc.freeze()
             while agent.wait() == "reload":
                 loaded = reload(agent, connector, loaded)
-        except FatalError as error:
+        except Exception as error:
             agent.fail(str(error))
             raise
         finally:

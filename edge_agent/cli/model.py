@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,8 +83,8 @@ def _request(
     *,
     force: bool,
 ) -> "BuildRequest":
-    from edge_agent.app.engine_build import PRECISIONS, WORKSPACE_MB, BuildRequest
-    from edge_agent.app.state_folder import engines_folder
+    from edge_agent.app.engine_build import PRECISIONS
+    from edge_agent.app.engine_choice import build_request
 
     if precision not in PRECISIONS:
         raise UsageError(f"--precision {precision}: it may be {', '.join(PRECISIONS)}")
@@ -94,16 +94,8 @@ def _request(
         raise UsageError(f"--out {out}: it must be a file that ends in .engine")
     if out and out.exists() and not force:
         raise UsageError(f"--out {out}: is there already; --force writes over it")
-    of_profile = profile.tensorrt.workspace_mb if profile and profile.tensorrt else WORKSPACE_MB
-    return BuildRequest(
-        model=model,
-        folder=engines_folder(folder),
-        precision=precision,
-        preferred=profile.precision if profile else "fp16",
-        workspace_mb=workspace_mb or of_profile,
-        out=out,
-        force=force,
-    )
+    asked = build_request(model, profile, precision=precision, workspace_mb=workspace_mb, folder=folder)
+    return replace(asked, out=out, force=force)
 
 
 def _profile(name: str) -> "Profile | None":
