@@ -31,7 +31,7 @@ _SETTLE_S = 0.5  # beyond what the camera's health asks for
 _LAST_MS = 300.0  # a part that crossed so shortly before the stop may be without a verdict
 _ECHO_S = 2.0  # at most, until the arm has acted on the last verdict, and said so
 _SILENCE_S = 1.0  # an agent that can judge says so four times a second
-_AGENT_S = 4.0  # for its goodbye; what is left of STOP_S is the others'
+_AGENT_S = 4.0  # for its goodbye and the echo; what is left of STOP_S is the others'
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +131,11 @@ class Trial:
     def _stop(self, viewer: Viewer) -> int | None:
         """Ends the agent and waits for the last words; until when parts count, None: to the end."""
         asked_ns = None if self._agent.exit_code == 0 else time.monotonic_ns() - int(_LAST_MS * 1e6)
+        until_s = time.monotonic() + _AGENT_S
         self._agent.stop(_AGENT_S)
         if self._agent.exit_code not in (0, -signal.SIGTERM):  # that early it has no handler yet
             raise ChildDiedError(self._agent.last_words())
-        until_s = time.monotonic() + _ECHO_S
+        until_s = min(until_s, time.monotonic() + _ECHO_S)
         while True:
             time.sleep(TICK_S)
             self._gather(viewer)
