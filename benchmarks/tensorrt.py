@@ -14,7 +14,7 @@ import ctypes
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ import numpy as np
 from rich.table import Table
 
 from benchmarks import rig
-from edge_agent.app.engine import EngineRequest, open_engine
+from edge_agent.app.engine import open_engine
+from edge_agent.app.engine_choice import EngineRequest
 from edge_agent.backends.tensorrt import Config, create
 from edge_agent.core import plan_header
 from edge_agent.cuda import Cuda, open_cuda
@@ -173,7 +174,7 @@ def versions() -> dict[str, str]:
     """Of what is measured with."""
     import tensorrt
 
-    with opened() as cuda:
+    with closing(open_cuda()) as cuda:
         compute = ".".join(map(str, cuda.gpu.compute))
         return {
             "gpu": f"{cuda.gpu.name}, compute {compute}, {cuda.gpu.memory_mb} MB",
@@ -181,13 +182,6 @@ def versions() -> dict[str, str]:
             "tensorrt": str(tensorrt.__version__),
             "cuda": cuda.name,
         }
-
-
-@contextmanager
-def opened() -> Iterator[Cuda]:
-    """The GPU, for a moment."""
-    with closing(open_cuda()) as cuda:
-        yield cuda
 
 
 def table(title: str, spreads: Mapping[str, rig.Spread]) -> Table:

@@ -20,6 +20,8 @@ EdgeAgentError
 """
 
 EX_USAGE = 1
+EX_AGAIN = 1
+"""Of what may be well the next time: systemd starts the agent again."""
 EX_CONFIG = 78
 
 
@@ -86,7 +88,7 @@ class EngineUnfitError(ModelError):
 class DeviceMemoryError(ModelError, MemoryError):
     """The GPU has too little memory left for the model. Others may free some: a restart may help."""
 
-    exit_code = EX_USAGE
+    exit_code = EX_AGAIN
 
 
 class UnavailableError(ConfigError, ImportError):
@@ -96,4 +98,4 @@ class UnavailableError(ConfigError, ImportError):
 class GpuError(UnavailableError):
     """The driver does not give the GPU. Soon after power-on it may not be ready yet: a restart may help."""
 
-    exit_code = EX_USAGE
+    exit_code = EX_AGAIN

@@ -19,7 +19,6 @@ LEAN = "lean-11.4.0"
 COMES_AND_GOES = {
     "BuilderFlag.FP16": {"8.5.3", "8.6.1", "10.3.0"},
     "BuilderFlag.INT8": {"8.5.3", "8.6.1", "10.3.0"},
-    "BuilderFlag.VERSION_COMPATIBLE": {"8.6.1", "10.3.0", "11.4.0", LEAN},
     "IProgressMonitor": {"10.3.0", "11.4.0", LEAN},
     "NetworkDefinitionCreationFlag.EXPLICIT_BATCH": {"8.5.3", "8.6.1", "10.3.0"},
     "engine_host_code_allowed": {"8.6.1", "10.3.0", "11.4.0", LEAN},

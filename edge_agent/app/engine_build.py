@@ -23,24 +23,24 @@ from typing import Any, Literal
 import structlog
 
 from edge_agent import cuda, plugins
+from edge_agent.app.tether import tied
 from edge_agent.errors import ConfigError, EdgeAgentError, GpuError, ModelError, TransientError, UnavailableError
-from edge_agent.models import bare, onnx_file, sealed
+from edge_agent.hardware.profile import WORKSPACE_MB
+from edge_agent.models import onnx_file, sealed
 from edge_agent.models.engine_cache import EngineCache, Recipe
 
 log = structlog.get_logger()
 
 WORKER = "import sys; sys.path[:] = filter(None, sys.path); from edge_agent.app.engine_worker import main; main()"
 """Not by `-m`: both look for modules in the working directory first, and anybody may have put some there."""
-TETHER = Path(__file__).with_name("tether.py")
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
-WORKSPACE_MB = 512
-"""Where neither profile nor configuration says how much: enough for detectors of the nano and small sizes."""
 
 _TICK_S = 0.2
 _LAST_LINES, _LINE_MOST, _READ_BYTES = 5, 300, 1 << 16
-_REFUSALS: dict[str, type[EdgeAgentError]] = {
+REFUSALS: dict[str, type[EdgeAgentError]] = {
     kind.__name__: kind for kind in (TransientError, GpuError, UnavailableError, ModelError, ConfigError)
 }
+"""The errors that the process reports by their names; narrower ones come first."""
 
 Stage = Literal["waiting", "reading", "building", "writing"]
 
@@ -95,18 +95,19 @@ class BuildStoppedError(EdgeAgentError):
     """The build was stopped from outside."""
 
 
-def recipe_of(request: BuildRequest) -> Recipe:
+def recipe_for(request: BuildRequest, model_sha256: str, file: onnx_file.OnnxFile) -> Recipe:
     """What the engine is made of: of the same recipe there is at most one in the folder.
 
+    Args:
+        request: what is to be built.
+        model_sha256: of the model's file, in hexadecimal.
+        file: what the model says of itself.
+
     Raises:
-        ModelError: the model cannot be read, or cannot be built with this precision.
-        UnavailableError: TensorRT or CUDA is not installed, or there is no GPU.
+        ModelError: the model cannot be built with this precision, or its size is not fixed.
+        UnavailableError: TensorRT or CUDA is not installed.
+        GpuError: there is no GPU, or it cannot be used now.
     """
-    return recipe_for(request, bare.identify(request.model).sha256, onnx_file.read(request.model))
-
-
-def recipe_for(request: BuildRequest, model_sha256: str, file: onnx_file.OnnxFile) -> Recipe:
-    """As `recipe_of`, for a file that was read before."""
     precision, shapes = precision_for(request, file), onnx_file.fixed_shapes(file)
     backend = plugins.load("backends", "tensorrt")
     missing = backend.available()
@@ -195,10 +196,9 @@ class EngineBuilder:
     def _child(self) -> Iterator["subprocess.Popen[bytes]"]:
         """The process, gone with all that it started when this ends."""
         words = [sys.executable, "-c", WORKER, json.dumps(asdict(self._request), default=str)]
-        tied: list[str | Path] = [sys.executable, "-I", "-S", TETHER, str(os.getpid()), *words]
         pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
         try:
-            started = subprocess.Popen(tied, stdin=nothing, stdout=pipe, stderr=pipe, start_new_session=True)
+            started = subprocess.Popen(tied(words), stdin=nothing, stdout=pipe, stderr=pipe, start_new_session=True)
         except OSError as error:  # no memory for another process, say
             raise TransientError(
                 f"{self._request.model}: no process can be started to build its engine: {error}"
@@ -253,7 +253,7 @@ class EngineBuilder:
         if "path" in said:
             return Finished(**{**said, "path": Path(said["path"]), "notes": tuple(said["notes"])})
         if "refused" in said:
-            raise _REFUSALS[said["refused"]](said["why"])
+            raise REFUSALS[said["refused"]](said["why"])
         if -code in (signal.SIGTERM, signal.SIGINT):
             raise BuildStoppedError(self._stopped_words())
         raise ModelError(f"{self._request.model}: {self._how_it_died(code)}")

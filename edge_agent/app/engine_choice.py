@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent import plugins
-from edge_agent.app.engine_build import WORKSPACE_MB, BuildRequest, recipe_for
+from edge_agent.app.engine_build import BuildRequest, recipe_for
 from edge_agent.app.state_folder import engines_folder
 from edge_agent.core.datatypes import Thresholds
 from edge_agent.errors import ConfigError, EdgeAgentError, ModelError, UnavailableError
-from edge_agent.hardware.profile import Profile
+from edge_agent.hardware.profile import WORKSPACE_MB, Profile
 from edge_agent.models import bare, onnx_file
 from edge_agent.models.engine_cache import EngineCache, Recipe
 
@@ -144,7 +144,7 @@ def direct_ways(file: bare.ModelFile, wanted: str, order: Sequence[str]) -> list
     if wanted not in ("auto", *known):
         raise UnavailableError(f"there is no engine {wanted!r} here; there are {', '.join(known)}")
     if wanted != "auto":
-        problem = _cannot_run(wanted, file)
+        problem = _obstacle(wanted, file)
         if problem:
             raise problem
         return [Way(wanted, file.path, f"{wanted} was asked for")]
@@ -153,16 +153,17 @@ def direct_ways(file: bare.ModelFile, wanted: str, order: Sequence[str]) -> list
         formats = sorted({suffix for kind in known for suffix in plugins.load("backends", kind).SUFFIXES})
         raise ModelError(f"{file.path}: no engine here reads {suffix} files; it may be {', '.join(formats)}")
     ranked = [kind for kind in order if kind in readers] + [kind for kind in readers if kind not in order]
-    able = [kind for kind in ranked if _cannot_run(kind, file) is None]
+    able = [kind for kind in ranked if _obstacle(kind, file) is None]
     if not able:
-        raise _cannot_run(ranked[0], file) or AssertionError
+        raise _obstacle(ranked[0], file) or AssertionError
     why = f"is the first of the profile's engines that runs {suffix} files here"
     return [Way(kind, file.path, f"{kind} {why}") for kind in able[:1]] + [
         Way(kind, file.path, f"{kind} is the next of the profile's engines") for kind in able[1:]
     ]
 
 
-def _cannot_run(kind: str, file: bare.ModelFile) -> ConfigError | None:
+def _obstacle(kind: str, file: bare.ModelFile) -> ConfigError | None:
+    """Why that backend does not run the file here; None where it does."""
     module = plugins.load("backends", kind)
     if file.path.suffix.lower() not in module.SUFFIXES:
         return ModelError(f"{file.path}: {kind} reads {', '.join(module.SUFFIXES)} files")

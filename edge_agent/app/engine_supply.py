@@ -22,6 +22,7 @@ from edge_agent.app.engine_choice import (
 )
 from edge_agent.errors import ConfigError, EdgeAgentError, EngineUnfitError, FatalError, ModelError
 from edge_agent.hardware import telemetry
+from edge_agent.hardware.profile import BESIDE_MB
 from edge_agent.models import bare
 from edge_agent.runtime.engine import Engine
 from edge_agent.runtime.pipeline import OpenEngine
@@ -29,8 +30,6 @@ from edge_agent.runtime.reporter import Reporter
 
 log = structlog.get_logger()
 LOG_EVERY_S = 10.0
-BESIDE_MB = 2500
-"""Where the profile does not say how much memory a build beside a serving engine needs."""
 
 
 @dataclass(frozen=True, slots=True)

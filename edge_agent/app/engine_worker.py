@@ -17,9 +17,9 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict
 
-from edge_agent.app.engine_build import BuildRequest, Finished, Stage, recipe_for
+from edge_agent.app.engine_build import REFUSALS, BuildRequest, Finished, Stage, recipe_for
 from edge_agent.core import plan_header
-from edge_agent.errors import ConfigError, EdgeAgentError, GpuError, ModelError, TransientError, UnavailableError
+from edge_agent.errors import ConfigError, EdgeAgentError, ModelError, TransientError
 from edge_agent.models import bare, onnx_file, sealed
 from edge_agent.models.engine_cache import EngineCache, Recipe
 
@@ -31,6 +31,7 @@ _ROOM = 3
 """Room that is asked for before a build, in sizes of the model: for a plan in FP32 and what was measured."""
 
 _SAYABLE = 0.005
+"""A step of the whole; smaller ones are not reported."""
 
 Tell = Callable[[Stage, float | None], None]
 
@@ -95,8 +96,8 @@ def _build(request: BuildRequest, recipe: Recipe, facts: onnx_file.OnnxFile, cac
     cache.keep_timing_cache(recipe, built.timing_cache)
     own = {"built_as": built.precision, "notes": built.notes, "model": request.model.name}
     if request.out is None:
-        return cache.add(recipe, {**facts.metadata, sealed.OURS: own}, built.plan)
-    header = plan_header.make({**facts.metadata, sealed.OURS: {**own, **recipe.facts()}})
+        return cache.add(recipe, {**facts.metadata, plan_header.OURS: own}, built.plan)
+    header = plan_header.make({**facts.metadata, plan_header.OURS: {**own, **recipe.facts()}})
     sealed.write_whole(request.out, [header, built.plan], mode=0o644)
     return request.out
 
@@ -110,7 +111,7 @@ def _is_still(model: Path, sha256: str) -> bool:
 
 def _own_facts(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
-        return dict(sealed.read_metadata(file)[sealed.OURS])
+        return dict(sealed.read_metadata(file)[plan_header.OURS])
 
 
 def _own_stdout() -> Callable[[dict[str, Any]], None]:
@@ -158,6 +159,5 @@ def _request(text: str) -> BuildRequest:
 
 
 def _kind(error: EdgeAgentError) -> str:
-    """The widest of the kinds that the other side knows."""
-    kinds = (TransientError, GpuError, UnavailableError, ModelError)
-    return next((kind.__name__ for kind in kinds if isinstance(error, kind)), ConfigError.__name__)
+    """The narrowest of the kinds that the other side knows."""
+    return next((name for name, kind in REFUSALS.items() if isinstance(error, kind)), ConfigError.__name__)

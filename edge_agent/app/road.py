@@ -8,7 +8,7 @@ from functools import partial
 import edge_agent
 from edge_agent import plugins
 from edge_agent.app.engine_choice import FRAME_WH, EngineRequest, build_request
-from edge_agent.app.engine_supply import BESIDE_MB, EngineSupply, Policy
+from edge_agent.app.engine_supply import EngineSupply, Policy
 from edge_agent.app.health_limits import all_limits
 from edge_agent.app.rules import mismatches
 from edge_agent.clock import SYSTEM, Clock
@@ -17,7 +17,7 @@ from edge_agent.core.datatypes import Thresholds
 from edge_agent.core.parts import Ledger
 from edge_agent.errors import ConfigError
 from edge_agent.hardware import probe, telemetry
-from edge_agent.hardware.profile import Choice, choose, load_all
+from edge_agent.hardware.profile import BESIDE_MB, Choice, choose, load_all
 from edge_agent.runtime.acks import Acks
 from edge_agent.runtime.camera_watch import CameraWatch
 from edge_agent.runtime.desk import Desk, Line, Records

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 LENGTH_BYTES = 4
+OURS = "edge_agent"
+"""The key of the metadata below which our own facts stand; all others are the model's."""
+
 JSON_MOST = 16 << 20
 """Bytes of JSON. A longer header is none: the file is a plan, or nothing of ours."""
 

@@ -28,7 +28,9 @@ class CudaBindings:
             from cuda.bindings import __version__, driver
             from cuda.bindings.utils import get_cuda_native_handle  # came with the release of the GIL in every call
         except ImportError as error:
-            raise UnavailableError(f"cuda-bindings: {error}: pip install 'cuda-bindings>=12.9.1'") from error
+            raise UnavailableError(
+                f"cuda-bindings: {error}: pip install 'cuda-bindings>=12.9.1,<13', or for CUDA 13 'cuda-bindings>=13'"
+            ) from error
         self.name = f"cuda-bindings {__version__}"
         self._cuda = driver
         self._address_of = get_cuda_native_handle

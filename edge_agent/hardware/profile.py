@@ -20,6 +20,8 @@ else:
 
 SITE_FOLDER = Path("/etc/edge-agent/hardware_profiles")
 AUTO = "auto"
+WORKSPACE_MB, BESIDE_MB = 512, 2500
+"""For building TensorRT engines, where a profile does not say: docs/hardware.md says where the numbers are from."""
 _SET_BY_THE_LOADER = ("name", "site")
 _PYTHON_OF_JETPACK = {4: "3.6", 5: "3.8"}
 
@@ -72,8 +74,8 @@ class Budget(_Table):
 class TensorRT(_Table):
     """What building an engine on the board may take. docs/hardware.md says where the numbers are from."""
 
-    workspace_mb: int = Field(512, ge=16, description="The most memory that one layer may take for itself.")
-    beside_mb: int = Field(2500, ge=0, description="MemAvailable that building beside a serving engine needs.")
+    workspace_mb: int = Field(WORKSPACE_MB, ge=16, description="The most memory that one layer may take for itself.")
+    beside_mb: int = Field(BESIDE_MB, ge=0, description="MemAvailable that building beside a serving engine needs.")
 
 
 class Power(_Table):

@@ -18,8 +18,8 @@ from typing import Any
 import structlog
 
 from edge_agent.core import plan_header
+from edge_agent.core.plan_header import OURS
 from edge_agent.models import sealed
-from edge_agent.models.sealed import OURS
 
 log = structlog.get_logger()
 

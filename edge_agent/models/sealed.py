@@ -20,12 +20,10 @@ from typing import Any, BinaryIO
 import structlog
 
 from edge_agent.core import plan_header
+from edge_agent.core.plan_header import OURS
 from edge_agent.errors import ConfigError, EdgeAgentError, TransientError
 
 log = structlog.get_logger()
-
-OURS = "edge_agent"
-"""The key of the metadata below which our own facts stand; all others are the content's."""
 
 PART = ".part"
 """What a file's name ends in while it is written."""

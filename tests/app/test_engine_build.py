@@ -9,13 +9,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from edge_agent.app.engine_build import (
-    BuildRequest,
-    BuildStoppedError,
-    EngineBuilder,
-    precision_for,
-    recipe_of,
-)
+from edge_agent.app.engine_build import BuildRequest, BuildStoppedError, EngineBuilder, precision_for
 from edge_agent.core import plan_header
 from edge_agent.errors import ConfigError, ModelError, TransientError, UnavailableError
 from edge_agent.models.engine_cache import EngineCache
@@ -23,6 +17,7 @@ from edge_agent.models.onnx_file import OnnxFile
 from tests import fake_tensorrt, pretended_cuda
 from tests.fixtures import REPO
 from tests.processes import STOP_S, ended, processes_that_name
+from tests.recipes import recipe_of
 
 BOTTLES = REPO / "edge_agent" / "demo_model" / "bottles.onnx"
 

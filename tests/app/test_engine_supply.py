@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from edge_agent.app.engine_build import BuildStoppedError, recipe_of
+from edge_agent.app.engine_build import BuildStoppedError
 from edge_agent.app.engine_choice import EngineRequest, build_request
 from edge_agent.app.engine_supply import EngineSupply, Policy
 from edge_agent.app.engine_worker import make
@@ -13,6 +13,7 @@ from edge_agent.errors import FatalError, ModelError
 from edge_agent.models.bundled import ONNX, TFLITE
 from edge_agent.models.engine_cache import EngineCache
 from tests import fake_tensorrt, pretended_cuda
+from tests.recipes import recipe_of
 from tests.runtime.stations import wait_for
 
 BESIDE = Policy(beside_mb=0)

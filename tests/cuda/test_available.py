@@ -45,7 +45,7 @@ def test_without_a_driver_the_answer_says_so():
 def test_without_a_library_the_answer_says_what_to_install():
     said = answer(WITHOUT + AVAILABLE, pretended_cuda.environment())
     assert said.startswith("cuda-bindings: ")
-    assert said.endswith("pip install 'cuda-bindings>=12.9.1'")
+    assert said.endswith("pip install 'cuda-bindings>=12.9.1,<13', or for CUDA 13 'cuda-bindings>=13'")
 
 
 def test_a_library_that_is_asked_for_and_not_there_is_named(driver):

@@ -4,12 +4,13 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from edge_agent.app.engine_build import BuildRequest, recipe_of
+from edge_agent.app.engine_build import BuildRequest
 from edge_agent.core import plan_header
 from edge_agent.cuda import CudaError, look, open_cuda
 from edge_agent.errors import DeviceMemoryError, EngineUnfitError
 from edge_agent.models.engine_cache import EngineCache
 from tests.gpu.engines import MODELS, backend_of
+from tests.recipes import recipe_of
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1800)]
 GB, MB = 1 << 30, 1 << 20

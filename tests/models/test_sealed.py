@@ -9,9 +9,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from edge_agent.core import plan_header
+from edge_agent.core.plan_header import OURS
 from edge_agent.errors import ConfigError, TransientError
 from edge_agent.models import sealed
-from edge_agent.models.sealed import OURS, Seal
+from edge_agent.models.sealed import Seal
 from tests.fixtures import REPO
 
 PLAN = bytes(range(256)) * 9000

@@ -13,6 +13,7 @@ from dataclasses import fields
 
 import pytest
 
+from edge_agent.core import plan_header
 from edge_agent.models import sealed
 from edge_agent.models.bundled import ONNX
 from edge_agent.models.engine_cache import EngineCache, Recipe
@@ -181,7 +182,7 @@ def test_an_engine_that_does_not_fit_is_said_set_aside_and_built_anew(built_line
     fake_tensorrt.put_in_place(monkeypatch)
     plan = fake_tensorrt.write_engine(line.folder / "other.engine", ONNX, version=[8, 6, 1]).read_bytes()
     with line.engine.open("rb") as file:
-        own = sealed.read_metadata(file)[sealed.OURS]
+        own = sealed.read_metadata(file)[plan_header.OURS]
     EngineCache(line.engines).add(Recipe(**{field.name: own[field.name] for field in fields(Recipe)}), {}, plan)
     with line.agent():
         assert "rebuild it" in line.event("engine_unused")["data"]["reason"]

@@ -47,7 +47,8 @@ def build(model, folder, *words, before=(), **settings):
 
 def start(model, folder, *words, **settings):
     pipe = subprocess.PIPE
-    words = command(model, folder, "--json", *words)
+    # Whoever runs the tests in the background may have had Ctrl-C ignored, which children inherit.
+    words = ["env", "--default-signal=INT", *command(model, folder, "--json", *words)]
     return subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True, cwd=REPO, env=environment(**settings))
 
 

@@ -1,6 +1,5 @@
 """Child processes that never outlive us, and the files that they write."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -9,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from edge_agent.app.tether import tied
 from edge_agent.errors import EdgeAgentError
 
-TETHER = Path(__file__).parents[1] / "tether.py"
 STOP_S = 5.0
 """How long a child may take to end by itself; then it is killed."""
 
@@ -31,10 +30,9 @@ class Child:
     def __init__(self, name: str, command: Sequence[str | Path], folder: Path) -> None:
         self.name = name
         self.out, self.log_file = folder / f"{name}.out", folder / f"{name}.log"
-        tied = [sys.executable, "-I", "-S", TETHER, str(os.getpid()), *command]
         with self.out.open("wb") as out, self.log_file.open("wb") as log:
             self._process = subprocess.Popen(
-                tied, stdin=subprocess.DEVNULL, stdout=out, stderr=log, start_new_session=True
+                tied(command), stdin=subprocess.DEVNULL, stdout=out, stderr=log, start_new_session=True
             )
 
     @property

@@ -33,7 +33,6 @@ class BuildOptions:
         workspace_mb: the most that one layer may take for itself while the engine runs.
         shapes: all inputs' sides, for those that the file leaves open.
         has_halves: the file's own weights are FP16.
-        version_compatible: the plan runs on later versions of TensorRT as well (from 8.6; slower).
         without_libraries: does without cuBLAS and cuDNN, for machines that lack them.
         timing_cache: what an earlier build measured.
     """
@@ -42,7 +41,6 @@ class BuildOptions:
     workspace_mb: int = 512
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     has_halves: bool = False
-    version_compatible: bool = False
     without_libraries: bool = False
     timing_cache: bytes = b""
 
@@ -78,7 +76,8 @@ def build(onnx: Path, options: BuildOptions, on_fraction: Callable[[float | None
     config = builder.create_builder_config()
     config.set_memory_pool_limit(tensorrt.MemoryPoolType.WORKSPACE, options.workspace_mb << 20)
     precision, notes = _set_precision(tensorrt, builder, config, onnx, options)
-    _set_flags(tensorrt, config, options)
+    if options.without_libraries:
+        _leave_libraries_out(tensorrt, config)
     _set_shapes(builder, network, config, options.shapes)
     timings = _set_timing_cache(config, options.timing_cache)
     if hasattr(tensorrt, "IProgressMonitor"):
@@ -160,17 +159,12 @@ def _own_precision(onnx: Path, options: BuildOptions) -> tuple[str, tuple[str, .
     return own, (f"{which}, and {onnx.name} is {own}: built as {own}; {_CONVERT}",)
 
 
-def _set_flags(tensorrt: Any, config: Any, options: BuildOptions) -> None:
-    if options.version_compatible:
-        if not hasattr(tensorrt.BuilderFlag, "VERSION_COMPATIBLE"):
-            raise ModelError(f"TensorRT {version()} builds no version-compatible engines; 8.6 and later do")
-        config.set_flag(tensorrt.BuilderFlag.VERSION_COMPATIBLE)
-    if options.without_libraries:
-        sources = config.get_tactic_sources()
-        for name in _LIBRARIES:
-            if hasattr(tensorrt.TacticSource, name):
-                sources &= ~(1 << int(getattr(tensorrt.TacticSource, name)))
-        config.set_tactic_sources(sources)
+def _leave_libraries_out(tensorrt: Any, config: Any) -> None:
+    sources = config.get_tactic_sources()
+    for name in _LIBRARIES:
+        if hasattr(tensorrt.TacticSource, name):
+            sources &= ~(1 << int(getattr(tensorrt.TacticSource, name)))
+    config.set_tactic_sources(sources)
 
 
 def _set_shapes(builder: Any, network: Any, config: Any, shapes: Mapping[str, Sequence[int]]) -> None:

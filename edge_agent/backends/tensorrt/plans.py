@@ -172,7 +172,7 @@ class Session:
 
 def _made(metadata: dict[str, Any], plan: bytes) -> Build:
     """By our own header, else by the plan's first bytes."""
-    ours = metadata.get("edge_agent")
+    ours = metadata.get(plan_header.OURS)
     known = ours if isinstance(ours, dict) else {}
     version, compute = known.get("tensorrt"), known.get("compute")
     if version is None and plan.startswith(_TAG) and len(plan) >= _VERSION.stop:

@@ -114,14 +114,6 @@ def test_the_libraries_can_be_left_out(trt, tmp_path):
     assert everything - sources == sum(1 << int(getattr(trt.TacticSource, name)) for name in left_out)
 
 
-def test_a_version_compatible_plan_can_be_asked_for_from_8_6_on(trt, tmp_path):
-    if trt.__version__.startswith("8.5"):
-        with pytest.raises(ModelError, match=r"8\.5\.3 builds no version-compatible engines; 8\.6 and later do"):
-            built(model(tmp_path), version_compatible=True)
-    else:
-        assert facts(built(model(tmp_path), version_compatible=True).plan)["version_compatible"]
-
-
 def test_progress_is_told_where_tensorrt_tells_it(trt, tmp_path):
     told = []
     build(model(tmp_path), OPTIONS, told.append)
