@@ -81,7 +81,8 @@ def _model_problems(loaded: Loaded) -> list[Problem]:
     except FatalError as error:
         return [loaded.problem(("hardware", "profile"), str(error))]
     try:
-        engine = open_engine(engine_request(loaded.config, choice), or_stand_in=True)
+        is_built_later = loaded.config.hardware.tensorrt.build != "never"
+        engine = open_engine(engine_request(loaded.config, choice), or_stand_in=is_built_later)
     except FatalError as error:
         is_labels = isinstance(error, LabelsError) and loaded.config.model.labels is not None
         return [loaded.problem(("model", "labels" if is_labels else "path"), str(error))]

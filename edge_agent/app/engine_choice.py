@@ -123,12 +123,12 @@ def may_stand_in(request: EngineRequest, error: ConfigError) -> bool:
 
 
 def _prefers_tensorrt(request: EngineRequest) -> bool:
-    """Whether it comes before everything else that reads ONNX models and is installed."""
+    """Whether it comes before everything else that reads ONNX models and is installed, whether it can be used or not."""
     if request.backend != "auto":
         return request.backend == TENSORRT
     for kind in request.order:
         module = plugins.load("backends", kind)
-        if (kind == TENSORRT or BUILT_FROM in module.SUFFIXES) and module.available() is None:
+        if kind == TENSORRT or (BUILT_FROM in module.SUFFIXES and module.available() is None):
             return kind == TENSORRT
     return False
 

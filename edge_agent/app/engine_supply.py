@@ -119,6 +119,10 @@ class EngineSupply:
     def _open_built(self, file: bare.ModelFile, plan: Blueprint) -> Engine | None:
         """The engine that was built for this machine; None where there is none that is fit."""
         way = plan.built()
+        for why in plan.cache.set_aside:
+            self._tell_unused(
+                Way(TENSORRT, file.path, why), EngineUnfitError(f"{file.path}: its engine was set aside: {why}")
+            )
         if way is None:
             return None
         try:
@@ -144,7 +148,11 @@ class EngineSupply:
         """Builds it first, unless that is not wanted; where that fails, another one serves."""
         if self._policy.build == "never":
             why = "no TensorRT engine has been built for it, and hardware.tensorrt.build is never"
-            return self._open_other(file, why, ModelError(f"{file.path}: {why}; edge-agent model build builds it"))
+            return self._open_other(
+                file,
+                why,
+                ModelError(f"{file.path}: {why}; edge-agent model build --folder {plan.cache.folder} builds it"),
+            )
         try:
             self._build(plan, "the line starts when it is ready")
             return self._open_new(file, plan)
@@ -152,7 +160,7 @@ class EngineSupply:
             raise
         except EdgeAgentError as error:
             engine = self._open_other(file, "its TensorRT engine could not be built", error)
-            self._reporter.event("engine_build_failed", "warning", str(error), {"reason": str(error)[-200:]})
+            self._reporter.event("engine_build_failed", "warning", str(error), {"reason": str(error)})
             return engine
 
     def _stand_in(self, file: bare.ModelFile, why: str, error: ConfigError) -> Engine:
@@ -210,5 +218,6 @@ class EngineSupply:
 
     def _tell_unused(self, way: Way, error: ConfigError) -> None:
         self._told = error
-        data = {"backend": way.backend, "engine": way.path.name, "reason": str(error)[-200:]}
-        self._reporter.event("engine_unused", "warning", f"an engine cannot be used: {error}", data)
+        reason = str(error).removeprefix(f"{way.path}: ")
+        data = {"backend": way.backend, "engine": way.path.name, "reason": reason}
+        self._reporter.event("engine_unused", "warning", f"{way.path.name} cannot be used: {reason}", data)

@@ -21,7 +21,7 @@ ANNOTATE = (
     "Write pictures with boxes here: NAME.jpg, of a video NAME-000012.jpg; where sources share a NAME, "
     "those after the first get -2, -3, ... in their order."
 )
-DECODER = 'How to read the model, as under [model.decoder]: \'kind = "ssd", input = "pixels"\'.'
+DECODER = 'How to read the model, as in the table model.decoder: \'kind = "ssd", input = "pixels"\'.'
 
 
 def detect(  # noqa: PLR0913 - a command's options

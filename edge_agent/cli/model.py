@@ -46,7 +46,7 @@ def build(  # noqa: PLR0913 - a command's options
         str, typer.Option(metavar="auto|fp32|fp16|int8", help="auto: the model's or profile's.")
     ] = "auto",
     workspace_mb: Annotated[
-        int | None, typer.Option(min=16, help="Memory a layer may take; else the profile's.")
+        int | None, typer.Option(min=16, max=65_536, help="Memory a layer may take; else the profile's.")
     ] = None,
     folder: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep it here, as hardware.tensorrt.folder.")
@@ -88,6 +88,8 @@ def _request(
 
     if precision not in PRECISIONS:
         raise UsageError(f"--precision {precision}: it may be {', '.join(PRECISIONS)}")
+    if not model.exists():
+        raise UsageError(f"{model}: there is no such file")
     if model.suffix.lower() != ".onnx" or not model.is_file():
         raise UsageError(f"{model}: is no .onnx file; engines are built from ONNX models")
     if out and (out.suffix != ".engine" or out.is_dir()):

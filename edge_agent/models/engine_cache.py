@@ -67,11 +67,15 @@ class Recipe:
 
 
 class EngineCache:
-    """The folder. Any number of processes may read it; who builds for it holds `lock`."""
+    """The folder. Any number of processes may read it; who builds for it holds `lock`.
+
+    `set_aside`: why, for each engine that this object found unfit.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._seal = sealed.Seal(folder)
+        self.set_aside: list[str] = []
 
     def find(self, recipe: Recipe) -> Path | None:
         """The engine of exactly this recipe; None where there is none. One that is not genuine is set aside and logged.
@@ -110,6 +114,7 @@ class EngineCache:
     def discard(self, path: Path, why: str) -> None:
         """Sets an engine aside that turned out to be unfit, so that it is not found again."""
         log.warning("engine_set_aside", path=str(path), why=why)
+        self.set_aside.append(why)
         with suppress(OSError):  # in a folder that cannot be written it is found and refused again
             path.replace(path.with_name(path.name + ".bad"))
 

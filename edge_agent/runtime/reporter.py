@@ -16,6 +16,9 @@ log = structlog.get_logger()
 Severity = Literal["info", "warning", "alarm"]
 
 
+TEXT_MOST = 200  # letters of an event's message, and of each text in its data
+
+
 class Reporter:
     """`event` may be called by any thread, `report_camera` by one."""
 
@@ -28,8 +31,8 @@ class Reporter:
         level(code, message=message, **(data or {}))
         topic = self._scribe.topics.of("event")
         with self._scribe.page(topic) as head:
-            plain = {key: value[:200] if isinstance(value, str) else value for key, value in (data or {}).items()}
-            facts = {"code": code, "severity": severity, "message": message[:200], "data": plain}
+            plain = {key: _shortened(value) if isinstance(value, str) else value for key, value in (data or {}).items()}
+            facts = {"code": code, "severity": severity, "message": _shortened(message), "data": plain}
             payload = wire.Event.model_validate({**head, **facts}).payload()
             self._outbox.put("event", Message(topic, payload, qos=1))
 
@@ -48,3 +51,11 @@ class Reporter:
                 self.event("camera_healthy", "info", news.message, news.data)
             else:
                 self.event("camera_unhealthy", "alarm", news.message, news.data)
+
+
+def _shortened(text: str) -> str:
+    """At most `TEXT_MOST` letters; where it is cut, it ends with a word and an ellipsis."""
+    if len(text) <= TEXT_MOST:
+        return text
+    start = text[: TEXT_MOST - 1]
+    return f"{start.rsplit(' ', 1)[0]}\u2026"

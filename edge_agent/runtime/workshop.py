@@ -92,7 +92,7 @@ class Workshop:
                 log.exception("engine_replace_failed")
             if not self._is_stopped:
                 text = f"the engine that serves goes on: {error}"
-                self._reporter.event("engine_build_failed", "warning", text, {"reason": str(error)[-200:]})
+                self._reporter.event("engine_build_failed", "warning", text, {"reason": str(error)})
         else:
             self._announce()
             data = {"backend": engine.backend_kind, "runtime": engine.backend.runtime, "reason": engine.reason}

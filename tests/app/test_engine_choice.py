@@ -94,10 +94,9 @@ def test_without_memory_on_the_gpu_the_next_one_serves_and_the_engine_is_kept(re
     assert built.is_file()
 
 
-def test_where_tensorrt_is_not_installed_it_is_not_looked_for(tmp_path):
+def test_where_tensorrt_comes_first_and_is_not_installed_another_engine_stands_in_and_says_why(tmp_path):
     request = EngineRequest(ONNX, ORDER, threads=1, build=build_request(ONNX, None, folder=tmp_path))
-    assert plan_of(request) is None
-    assert opened(request).reason.startswith("onnx is the first of the profile's engines that runs .onnx files here")
+    assert opened(request).reason.startswith("onnx stands in: TensorRT cannot run it here: TensorRT is not installed")
     with pytest.raises(UnavailableError, match="TensorRT is not installed"):
         open_engine(replace(request, backend="tensorrt"))
 

@@ -215,11 +215,13 @@ def test_that_nobody_listens_is_said_once_and_so_is_that_somebody_is_back(statio
     assert [event["code"] for event in station.events()] == ["no_arm", "arm_back"]
 
 
-def test_an_event_is_recorded_and_long_texts_in_it_are_cut(station):
-    station.reporter.event("camera_lost", "alarm", "m" * 500, {"camera": "top", "reason": "r" * 500, "outage_s": 1.5})
+def test_an_event_is_recorded_and_long_texts_in_it_are_cut_behind_a_word(station):
+    data = {"camera": "top", "reason": "r" * 500, "outage_s": 1.5}
+    station.reporter.event("camera_lost", "alarm", "lost " * 100, data)
     (facts,) = station.events()
     event = wire.Event.model_validate(facts)
-    assert (len(event.message), event.data) == (200, {"camera": "top", "reason": "r" * 200, "outage_s": 1.5})
+    assert event.message == "lost " * 38 + "lost\u2026"
+    assert event.data == {"camera": "top", "reason": "r" * 199 + "\u2026", "outage_s": 1.5}
 
 
 def test_the_health_message_is_retained_for_a_minute_and_not_confirmed(station):

@@ -149,7 +149,7 @@ def test_onnx_runtime_serves_until_the_engine_is_built_and_the_next_start_begins
     line.assert_one_verdict_each()
     assert line.events() == ["engine_building", "engine_replaced"]
     assert replaced["data"]["backend"] == "tensorrt"
-    assert then["engine"]["runtime"].startswith("TensorRT 10.3.0, sm_87")
+    assert then["engine"]["runtime"].startswith("TensorRT 10.3.0 FP16, sm_87")
     assert then["model"] == first["model"]
     (engine,) = line.engines.glob("*.engine")
     assert engine.stem.split("-")[1] in then["engine"]["reason"]
@@ -173,6 +173,7 @@ def test_an_engine_that_was_damaged_is_not_loaded_but_built_anew(built_line):
         line.serves("onnx")
         line.event("engine_replaced")
         line.serves("tensorrt")
+        assert "set aside" in line.event("engine_unused")["message"]
         assert '"engine_set_aside"' in agent.log()
     assert engine.with_name(engine.name + ".bad").read_bytes() == content
 

@@ -13,6 +13,7 @@ from edge_agent.backends.tensorrt import plans, replay
 from edge_agent.backends.tensorrt.messages import sm, too_little_memory
 from edge_agent.backends.tensorrt.pictures import GpuPreprocessor
 from edge_agent.backends.tensorrt.tensors import Tensors
+from edge_agent.core import plan_header
 from edge_agent.core.datatypes import Array, BoundTensor, InputFormat, TensorSpec
 from edge_agent.core.heads import picture_of
 from edge_agent.cuda import Cuda, CudaError, Graph, open_cuda
@@ -83,7 +84,7 @@ class TensorrtBackend:
     def runtime(self) -> str:
         """See `Backend.runtime`."""
         words = [
-            f"TensorRT {self._session.here.tensorrt}",
+            " ".join(filter(None, (f"TensorRT {self._session.here.tensorrt}", self._precision()))),
             f"{sm(self._session.here.compute or '')} ({self._cuda.gpu.name})",
             self._cuda.name,
             "copied memory" if self._is_copied else "mapped memory",
@@ -146,6 +147,11 @@ class TensorrtBackend:
         self._drop_graph()
         self._tensors.arrange(copied=self._is_copied, from_gpu=wanted)
         self._record()
+
+    def _precision(self) -> str:
+        """As it was built, where the file says so: `FP16`."""
+        ours = self.metadata.get(plan_header.OURS)
+        return str(ours.get("built_as", "")).upper() if isinstance(ours, Mapping) else ""
 
     def _choose_memory(self) -> bool:
         """Whether tensors are copied to device memory, which is measured, or worked on where the CPU sees them."""

@@ -19,7 +19,7 @@ from edge_agent.errors import DeviceMemoryError, EngineUnfitError, ModelError
 
 log = structlog.get_logger()
 
-REBUILD = "rebuild it: edge-agent model build MODEL.onnx"
+REBUILD = "rebuild it: edge-agent model build MODEL.onnx --force --out FILE.engine"
 _LETTERS_MOST = 300
 _ERRORS_KEPT = 32
 _LOGGED_MOST, _LOGGED_WITHIN_S = 20, 60.0

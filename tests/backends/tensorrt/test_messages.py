@@ -35,7 +35,8 @@ def test_a_plan_from_elsewhere_is_refused_with_what_built_it_and_what_is_here(sa
     error = why(said, made)
     assert isinstance(error, EngineUnfitError)
     assert str(error) == (
-        f"m.engine: built {built}; this is TensorRT 10.3.0 on sm_87; rebuild it: edge-agent model build MODEL.onnx"
+        f"m.engine: built {built}; this is TensorRT 10.3.0 on sm_87; "
+        "rebuild it: edge-agent model build MODEL.onnx --force --out FILE.engine"
     )
 
 
