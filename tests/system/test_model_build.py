@@ -237,7 +237,7 @@ def test_a_file_of_the_users_own_is_not_written_over_without_force(folder, tmp_p
     [
         ((BOTTLES, "--precision", "fp8"), "--precision fp8: it may be auto, fp32, fp16, int8"),
         ((REPO / "README.md",), "is no .onnx file"),
-        (("missing.onnx",), "missing.onnx: is no .onnx file"),
+        (("missing.onnx",), "missing.onnx: there is no such file"),
         ((BOTTLES, "--out", "caps.plan"), "that ends in .engine"),
         ((BOTTLES, "--profile", "jetson-orin"), "there is no hardware profile 'jetson-orin'"),
         ((BOTTLES, "--workspace-mb", "1"), "workspace-mb"),
