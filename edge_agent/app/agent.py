@@ -12,8 +12,8 @@ import structlog
 
 from edge_agent import plugins
 from edge_agent.app.cameras import make_capture
+from edge_agent.app.places import own_folder
 from edge_agent.app.road import Road, build_road, wall_clock
-from edge_agent.app.state_folder import records_folder
 from edge_agent.config import AgentConfig, CameraConfig, GpioTrigger, Loaded, MqttTrigger
 from edge_agent.core.ports import Message, Publisher
 from edge_agent.hardware import power, telemetry
@@ -78,11 +78,11 @@ def build(loaded: Loaded, wishes: "queue.SimpleQueue[Wish]") -> tuple[Agent, Con
     )
     records = Link("records", lambda: connector.open("records"))
     links = {"line": line, "records": records}
-    outbox = Outbox(records, folder=records_folder(config), **record_limits(config))
+    outbox = Outbox(records, folder=own_folder(config), **record_limits(config))
     road = build_road(loaded, line, outbox, session=uuid.uuid4().hex)
     warn_of_power_mode(road.choice)
     reporter, desk = road.reporter, road.desk
-    audit = Audit(records_folder(config))
+    audit = Audit(own_folder(config))
     inbound = _inbound(config, road, audit)
     herald = Herald(road.scribe, desk, line, reporter, listens=inbound.topics())
     sensings = {camera.id: sensing for camera in config.cameras if (sensing := _sensing(camera, road))}
@@ -108,6 +108,7 @@ def build(loaded: Loaded, wishes: "queue.SimpleQueue[Wish]") -> tuple[Agent, Con
             VerdictsWatch(road.mailboxes, desk.acks, desk.streaks, reporter),
             InputsWatch(inbound, sensings, road.summons, links, reporter),
         ),
+        attendants=(),
         herald=herald,
         health=health,
         timer=Timer(road.ledger, desk, herald, health, road.summons),

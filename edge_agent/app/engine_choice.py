@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge_agent import plugins
 from edge_agent.app.engine_build import BuildRequest, recipe_for
-from edge_agent.app.state_folder import engines_folder
+from edge_agent.app.places import engines_folder
 from edge_agent.core.datatypes import Thresholds
 from edge_agent.errors import ConfigError, EdgeAgentError, ModelError, UnavailableError
 from edge_agent.hardware.profile import WORKSPACE_MB, Profile

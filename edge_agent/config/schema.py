@@ -15,6 +15,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from edge_agent import plugins
 from edge_agent.config.health import HealthConfig
+from edge_agent.config.local import EvidenceConfig, MetricsConfig, RecorderConfig
 from edge_agent.config.table import Table
 from edge_agent.config.triggers import ExternalTrigger, FireConfig, Fraction, MqttTrigger, Trigger
 from edge_agent.wire.messages import MOST_CAMERAS
@@ -211,6 +212,9 @@ class AgentConfig(Table):
     records: RecordsConfig = RecordsConfig()
     ack: AckConfig | None = Field(None, description="Arms acknowledge what they did.")
     log: LogConfig = LogConfig()
+    recorder: RecorderConfig = RecorderConfig()
+    evidence: EvidenceConfig = EvidenceConfig()
+    metrics: MetricsConfig = MetricsConfig()
     if TYPE_CHECKING:
         cameras: tuple[CameraConfig, ...]
         mqtt: Any

@@ -34,6 +34,7 @@ LOADING_MOST_S = 1800.0  # but not for ever: a build on the device takes minutes
 LOADING = ("pipeline", "cameras")
 LOOKING_MOST_S = 1.2
 GOODBYE_S = 0.5
+ATTENDANTS_S = 0.3
 STUCK_S = 20.0  # a camera driver may block for ten on purpose
 Wish = Literal["stop", "reload"]
 
@@ -43,6 +44,16 @@ class Watch(Protocol):
 
     def report(self, now_s: float, *, is_last: bool = False) -> None:
         """An event for everything that is new. `now_s` is monotonic."""
+
+
+class Attendant(Protocol):
+    """Keeps or shows something on the device, in a thread of its own. The line does not depend on it."""
+
+    def start(self) -> None:
+        """Never raises: what it cannot do it says in the log."""
+
+    def stop(self, timeout_s: float) -> None:
+        """Finishes what it has begun, for at most so long."""
 
 
 @dataclass(slots=True)
@@ -65,6 +76,7 @@ class Agent:
     reporter: Reporter
     workshop: Workshop
     watches: Sequence[Watch]
+    attendants: Sequence[Attendant]
     herald: Herald
     health: Health
     timer: Timer
@@ -84,6 +96,8 @@ class Agent:
             FatalError: the engine could not be opened, or another agent keeps its records where this one would.
         """
         self._read_vitals()
+        for attendant in self.attendants:
+            attendant.start()
         self.outbox.start()
         self._report_unclean_end()
         self.outbox.note_session(self.scribe.identity.session, lambda: dict(self.desk.last_seq))
@@ -168,6 +182,9 @@ class Agent:
         say = log.warning if lost else log.info
         left = self.outbox.waiting() - lost
         say("stopped", parts=self.ledger.closed, verdicts=self.desk.verdicts, records_left=left, records_lost=lost)
+        until_s = time.monotonic() + ATTENDANTS_S
+        for attendant in reversed(self.attendants):
+            attendant.stop(max(0.0, until_s - time.monotonic()))
         return not self._hanging
 
     def _stop_looking(self) -> None:

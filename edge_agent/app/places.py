@@ -1,12 +1,20 @@
-"""Where the agent keeps what must outlive it."""
+"""Where the agent keeps what must outlive it, and where commands find it again.
+
+All of one device lies in one folder, `own_folder`. A service's is below `/var/lib/edge-agent`, and its socket in
+`/run/edge-agent/NAME`, where NAME is that of its configuration `/etc/edge-agent/NAME.toml`.
+"""
 
 import os
 from pathlib import Path
 
 from edge_agent.config import AgentConfig
 
+SERVICE_CONFIGURATIONS = Path("/etc/edge-agent")
+SERVICE_STATE = Path("/var/lib/edge-agent")
+SERVICE_RUNTIME = Path("/run/edge-agent")
 
-def records_folder(config: AgentConfig) -> Path:
+
+def own_folder(config: AgentConfig) -> Path:
     """`records.folder`, or one of this device's own in the state folder."""
     name = config.device.id
     own = name if name.strip(".") else f"_{name}"  # an id may be . or .., the name of a folder may not
@@ -28,3 +36,9 @@ def state_folder() -> Path:
         return Path.home() / ".local" / "state" / "edge-agent"
     except RuntimeError:  # a user without a home, as in some containers
         return Path("/var/lib/edge-agent")
+
+
+def runtime_folder(config: AgentConfig) -> Path:
+    """Where the status socket and the metrics are: the one that systemd gives (`RuntimeDirectory=`), or the own folder."""
+    given = os.environ.get("RUNTIME_DIRECTORY")
+    return Path(given.split(":")[0]) if given else own_folder(config)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.app.state_folder import records_folder, state_folder
+from edge_agent.app.places import own_folder, state_folder
 from edge_agent.config import load
 from tests.fixtures import REPO
 
@@ -28,16 +28,16 @@ def test_the_state_folder_is_systemds_or_the_users(monkeypatch, environment, fol
 
 def test_records_have_a_folder_for_each_device(monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", "/home/tech/state")
-    assert records_folder(load(EXAMPLE).config) == Path("/home/tech/state/edge-agent/demo-01")
+    assert own_folder(load(EXAMPLE).config) == Path("/home/tech/state/edge-agent/demo-01")
 
 
 def test_an_id_of_dots_leads_to_no_other_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_STATE_HOME", "/home/tech/state")
     (tmp_path / "line.toml").write_text(EXAMPLE.read_text().replace('id = "demo-01"', 'id = ".."'))
-    assert records_folder(load(tmp_path / "line.toml").config) == Path("/home/tech/state/edge-agent/_..")
+    assert own_folder(load(tmp_path / "line.toml").config) == Path("/home/tech/state/edge-agent/_..")
 
 
 def test_the_configuration_may_name_another_folder_relative_to_itself(tmp_path):
     text = EXAMPLE.read_text() + '\n[records]\nfolder = "kept"\n'
     (tmp_path / "line.toml").write_text(text)
-    assert records_folder(load(tmp_path / "line.toml").config) == tmp_path / "kept"
+    assert own_folder(load(tmp_path / "line.toml").config) == tmp_path / "kept"
