@@ -45,11 +45,14 @@ class Process(Child):
     def __init__(self, name: str, config: Mapping[str, Any], folder: Path, *words: str) -> None:
         self.config_file = folder / f"{name}.toml"
         self.configure(config)
-        command = own_command(*words, "--config", self.config_file)
-        super().__init__(name, ["env", f"XDG_STATE_HOME={folder / 'state'}", *command], folder)
+        super().__init__(name, ["env", f"XDG_STATE_HOME={folder / 'state'}", *self.command(*words)], folder)
         self._out, self._log = Tail(self.out), Tail(self.log_file)
         self.said: list[dict[str, Any]] = []
         self.logged: list[dict[str, Any]] = []
+
+    def command(self, *words: str) -> list[str | Path]:
+        """What is run."""
+        return own_command(*words, "--config", self.config_file)
 
     def configure(self, config: Mapping[str, Any]) -> None:
         """Writes its configuration; a running one reads it on SIGHUP."""

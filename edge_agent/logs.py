@@ -25,9 +25,11 @@ from typing import Any, Literal
 import structlog
 from structlog.typing import EventDict
 
+from edge_agent.catalogue import message_ids
 from edge_agent.wire.messages import utc_text
 
 Format = Literal["auto", "console", "json", "journal"]
+Listener = Callable[[Mapping[str, Any]], None]
 
 JOURNAL = Path("/run/systemd/journal/socket")
 PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # syslog(3)
@@ -41,6 +43,7 @@ _SECRET_IN_TEXT = re.compile(
 _CREDENTIALS_IN_URL = re.compile(r"(\w://)[^\s/]*@")
 _REDACTED = "***"
 _MESSAGE_VALUE_CHARS = 120
+_listeners: list[Listener] = []
 
 
 def configure(level: str, format: Format = "auto", *, journal: Path = JOURNAL) -> None:  # noqa: A002 - the TOML's word
@@ -56,7 +59,7 @@ def configure(level: str, format: Format = "auto", *, journal: Path = JOURNAL) -
     if chosen == "journal":
         sink = JournalSink(journal, fallback=sink)
     structlog.configure(
-        processors=[_drop_below_level, _stamp, structlog.processors.format_exc_info, _cleaned],
+        processors=[_drop_unwanted, _stamp, structlog.processors.format_exc_info, _cleaned, _tell],
         wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         logger_factory=lambda *_: sink,
         cache_logger_on_first_use=False,
@@ -71,6 +74,15 @@ def configure(level: str, format: Format = "auto", *, journal: Path = JOURNAL) -
 def set_level(level: str) -> None:
     """From now on, only events of this level and above are logged, by loggers that exist already too."""
     logging.getLogger().setLevel(level.upper())
+
+
+def listen(listener: Listener) -> Callable[[], None]:
+    """From now on the listener gets each entry of level info and above, whatever the level is, as it is logged: cleaned.
+
+    It must be quick, and may be called by any thread. The function that comes back ends it.
+    """
+    _listeners.append(listener)
+    return lambda: _listeners.remove(listener)
 
 
 class StderrSink:
@@ -102,6 +114,7 @@ class JournalSink(StderrSink):
         self._path = str(path)
         self._fallback = fallback
         self._lost = 0
+        message_ids()  # reads its file now: no entry waits for a disk
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, SEND_TIMEOUT_US))
 
@@ -144,12 +157,17 @@ class JournalSink(StderrSink):
 
 
 def journal_datagram(entry: Mapping[str, Any]) -> bytes:
-    """The entry in the journal's native format: `MESSAGE` for people, a field `EDGE_AGENT_<KEY>` for each key."""
+    """The entry in the journal's native format: `MESSAGE` for people, a field `EDGE_AGENT_<KEY>` for each key.
+
+    An event of the catalogue also has its `MESSAGE_ID`, by which `journalctl -x` finds what it means.
+    """
     fields = {
         "MESSAGE": _message(entry),
         "PRIORITY": str(PRIORITIES[entry["level"]]),
         "SYSLOG_IDENTIFIER": "edge-agent",
     }
+    if message_id := message_ids().get(str(entry["event"])):
+        fields["MESSAGE_ID"] = message_id
     for key, value in entry.items():
         if key not in {"level", "timestamp"}:  # the journal has its own
             fields[_field_name(key)] = _text(value)
@@ -221,9 +239,21 @@ def _as_json(entry: EventDict) -> str:
     return json.dumps(first | dict(entry))
 
 
-def _drop_below_level(_logger: Any, name: str, event: EventDict) -> EventDict:
-    """The level is the root logger's, for all: it can change while the agent runs."""
-    if not logging.getLogger().isEnabledFor(getattr(logging, name.upper())):
+def _drop_unwanted(_logger: Any, name: str, event: EventDict) -> EventDict:
+    """What neither the sink nor a listener wants. The level is the root logger's, for all: it can change while the agent runs."""
+    level = getattr(logging, name.upper())
+    if not logging.getLogger().isEnabledFor(level) and not (_listeners and level >= logging.INFO):
+        raise structlog.DropEvent
+    return event
+
+
+def _tell(_logger: Any, name: str, event: EventDict) -> EventDict:
+    """The listeners first, then the sink, if the level is high enough for it."""
+    level = getattr(logging, name.upper())
+    if level >= logging.INFO:
+        for listener in tuple(_listeners):
+            listener(event)
+    if not logging.getLogger().isEnabledFor(level):
         raise structlog.DropEvent
     return event
 

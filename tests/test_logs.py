@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.catalogue import message_ids
 from edge_agent.logs import JournalSink, StderrSink, clean, journal_datagram
 from tests.fixtures import REPO
 
@@ -111,6 +112,40 @@ def test_the_level_changes_live_for_loggers_that_exist():
         bound.warning("three")
         """)
     assert [(entry["event"], entry["link"]) for entry in entries] == [("two", "line")]
+
+
+# ---------------------------------------------------------------------------------------------------- listeners
+
+
+def heard_by(code: str) -> list[dict]:
+    """What a listener gets while the level is `error`."""
+    code = f"""
+        import json
+        logs.set_level("error")
+        end = logs.listen(lambda entry: print(json.dumps(entry)))
+        {code}
+        """
+    return [json.loads(line) for line in run(code, stdout=subprocess.PIPE).stdout.splitlines()]
+
+
+def test_a_listener_hears_what_is_info_or_worse_whatever_the_level_is():
+    entries = heard_by('log.debug("one"); log.info("two", camera="top"); log.error("three")')
+    assert [(entry["event"], entry["level"]) for entry in entries] == [("two", "info"), ("three", "error")]
+    assert entries[0]["camera"] == "top"
+
+
+def test_a_listener_hears_no_secrets_and_plain_values_only():
+    (entry,) = heard_by('log.info("x", password="correct horse", path=__import__("pathlib").Path("/a"), n=float("nan"))')
+    assert (entry["password"], entry["path"], entry["n"]) == ("***", "/a", None)
+
+
+def test_a_listener_that_was_ended_hears_nothing():
+    assert heard_by('end(); log.error("one")') == []
+
+
+def test_what_a_listener_hears_below_the_level_is_not_written():
+    code = "logs.set_level('error'); logs.listen(lambda entry: None); log.info('one'); log.error('two')"
+    assert [entry["event"] for entry in lines_of(code)] == ["two"]
 
 
 # ---------------------------------------------------------------------------------------------------- other people's logs
@@ -287,6 +322,7 @@ def test_an_entry_has_a_message_for_people_and_fields_for_machines(journal, sink
     sink.warning(**ENTRY, reason="no frame in 2 s", count=3)
     assert journal.entry() == {
         "MESSAGE": 'camera_lost camera=top reason="no frame in 2 s" count=3',
+        "MESSAGE_ID": message_ids()["camera_lost"],
         "PRIORITY": "4",
         "SYSLOG_IDENTIFIER": "edge-agent",
         "EDGE_AGENT_EVENT": "camera_lost",
@@ -294,6 +330,10 @@ def test_an_entry_has_a_message_for_people_and_fields_for_machines(journal, sink
         "EDGE_AGENT_REASON": "no frame in 2 s",
         "EDGE_AGENT_COUNT": "3",
     }
+
+
+def test_an_event_that_is_in_no_catalogue_has_no_message_id():
+    assert "MESSAGE_ID" not in Journal.fields(journal_datagram({**ENTRY, "event": "of_a_plugin"}))
 
 
 @pytest.mark.parametrize(

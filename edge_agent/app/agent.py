@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from edge_agent import plugins
+from edge_agent.app.attendants import attend
 from edge_agent.app.cameras import make_capture
 from edge_agent.app.places import own_folder
 from edge_agent.app.road import Road, build_road, wall_clock
@@ -116,6 +117,7 @@ def build(loaded: Loaded, wishes: "queue.SimpleQueue[Wish]") -> tuple[Agent, Con
         read_vitals=read_vitals,
         wishes=wishes,
     )
+    attend(agent, loaded, road.choice)
     return agent, connector
 
 
@@ -206,4 +208,6 @@ def read_vitals() -> Vitals:
         throttled=told.throttled,
         memory_available_mb=told.memory_available_mb,
         rss_mb=told.rss_mb,
+        zones_c=told.zones,
+        cpu_mhz=told.cpu_mhz,
     )

@@ -153,10 +153,15 @@ def precision_for(request: BuildRequest, file: onnx_file.OnnxFile) -> str:
 
 
 class EngineBuilder:
-    """One build. `stop` may come from any thread."""
+    """One build. `stop` may come from any thread.
+
+    Attributes:
+        is_held: whether it is to stand still for a while. Any thread may set it; half a second later it is so.
+    """
 
     def __init__(self, request: BuildRequest) -> None:
         self._request = request
+        self.is_held = False
         self._is_stopped = threading.Event()
         self._stage: Stage = "reading"
         self._fraction: float | None = None
@@ -222,11 +227,17 @@ class EngineBuilder:
     def _lines(self, child: "subprocess.Popen[bytes]") -> Iterator[str]:
         """What the child reports, and an empty line now and then, until it has ended or is to be stopped."""
         rests = {child.stdout: b"", child.stderr: b""}
+        was_held = False
         with selectors.DefaultSelector() as selector:
             for pipe in rests:
                 selector.register(pipe, selectors.EVENT_READ)  # type: ignore[arg-type] # both are pipes
             while selector.get_map() and not self._is_stopped.is_set():
                 yield ""
+                if self.is_held != was_held:
+                    was_held = not was_held
+                    os.killpg(
+                        child.pid, signal.SIGSTOP if was_held else signal.SIGCONT
+                    )  # not reaped: the id is its own
                 for key, _ in selector.select(_TICK_S):
                     data = os.read(key.fd, _READ_BYTES)
                     *lines, rests[key.fileobj] = (rests[key.fileobj] + data).split(b"\n")  # type: ignore[index]

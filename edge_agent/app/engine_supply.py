@@ -41,14 +41,14 @@ class Policy:
 
 
 class EngineSupply:
-    """`open` is for the pipeline's thread, `build` for another one later; `stop` and `words` for any."""
+    """`open` is for the pipeline's thread, `build` for another one later; `stop`, `hold` and `words` for any."""
 
     def __init__(self, request: EngineRequest, policy: Policy, reporter: Reporter) -> None:
         self._request, self._policy, self._reporter = request, policy, reporter
         self._ordered: tuple[bare.ModelFile, Blueprint] | None = None  # what is to be built beside
-        self._lock = threading.Lock()  # of the two below
+        self._lock = threading.Lock()  # of the three below
         self._builder: EngineBuilder | None = None
-        self._is_stopped = False
+        self._is_stopped = self._is_held = False
         self._progress: Progress | None = None
         self._logged_s = 0.0
         self._told: ConfigError | None = None
@@ -60,7 +60,8 @@ class EngineSupply:
         if progress is None:
             return ""
         share = "" if progress.fraction is None else f" {progress.fraction:.0%}"
-        return f"TensorRT engine: {progress.stage}{share}, {progress.elapsed_s:.0f} s"
+        held = ", stands still until the board has cooled" if self._is_held else ""
+        return f"TensorRT engine: {progress.stage}{share}, {progress.elapsed_s:.0f} s{held}"
 
     def open(self) -> Engine:
         """The best that there is, or can be had before the line starts.
@@ -98,6 +99,13 @@ class EngineSupply:
             self._is_stopped = True
             if self._builder is not None:
                 self._builder.stop()
+
+    def hold(self, *, is_held: bool) -> None:
+        """A build stands still, with all that it has done, until it is let go on; one that begins meanwhile does too."""
+        with self._lock:
+            self._is_held = is_held
+            if self._builder is not None:
+                self._builder.is_held = is_held
 
     def _open_planned(self, file: bare.ModelFile, plan: Blueprint) -> Engine:
         """TensorRT's engine, where it is there; else what its policy says."""
@@ -192,6 +200,7 @@ class EngineSupply:
             if self._is_stopped:
                 raise BuildStoppedError("the agent stops")
             self._builder = builder = EngineBuilder(plan.build)
+            builder.is_held = self._is_held
         data = {
             "model": plan.build.model.name,
             "fingerprint": plan.recipe.fingerprint,

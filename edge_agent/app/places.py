@@ -6,19 +6,24 @@ All of one device lies in one folder, `own_folder`. A service's is below `/var/l
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edge_agent.config import AgentConfig
+if TYPE_CHECKING:
+    from edge_agent.config import AgentConfig
 
 SERVICE_CONFIGURATIONS = Path("/etc/edge-agent")
 SERVICE_STATE = Path("/var/lib/edge-agent")
 SERVICE_RUNTIME = Path("/run/edge-agent")
 
 
-def own_folder(config: AgentConfig) -> Path:
+def own_folder(config: "AgentConfig") -> Path:
     """`records.folder`, or one of this device's own in the state folder."""
-    name = config.device.id
-    own = name if name.strip(".") else f"_{name}"  # an id may be . or .., the name of a folder may not
-    return config.records.folder or state_folder() / own
+    return config.records.folder or state_folder() / folder_name(config.device.id)
+
+
+def folder_name(device: str) -> str:
+    """An id may be . or .., the name of a folder may not."""
+    return device if device.strip(".") else f"_{device}"
 
 
 def engines_folder(configured: Path | None = None) -> Path:
@@ -38,7 +43,7 @@ def state_folder() -> Path:
         return Path("/var/lib/edge-agent")
 
 
-def runtime_folder(config: AgentConfig) -> Path:
+def runtime_folder(config: "AgentConfig") -> Path:
     """Where the status socket and the metrics are: the one that systemd gives (`RuntimeDirectory=`), or the own folder."""
     given = os.environ.get("RUNTIME_DIRECTORY")
     return Path(given.split(":")[0]) if given else own_folder(config)

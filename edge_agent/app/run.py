@@ -21,12 +21,14 @@ from edge_agent.app.agent import Connector, build, record_limits
 from edge_agent.app.check import secret_problems
 from edge_agent.app.engine import choose_decoder, make_decoder
 from edge_agent.app.health_limits import all_limits
+from edge_agent.app.pictures import caps_of
+from edge_agent.app.recording import setting_of
 from edge_agent.app.road import fires, make_rules, row_limits
 from edge_agent.app.rules import mismatches
 from edge_agent.config import AgentConfig, ConfigProblemsError, Loaded, dotted, live_changes, load
 from edge_agent.core.datatypes import ModelSpec, Thresholds
 from edge_agent.core.ports import Decoder
-from edge_agent.errors import ConfigError, FatalError
+from edge_agent.errors import EX_USAGE, ConfigError, FatalError
 from edge_agent.runtime.agent import Agent, Wish
 
 log = structlog.get_logger()
@@ -53,7 +55,7 @@ def run(path: Path) -> None:
             while agent.wait() == "reload":
                 loaded = reload(agent, connector, loaded)
         except Exception as error:
-            agent.fail(str(error))
+            agent.fail(str(error), error.exit_code if isinstance(error, FatalError) else EX_USAGE)
             raise
         finally:
             all_ended = agent.stop()
@@ -122,6 +124,10 @@ def _take_over(agent: Agent, connector: Connector, new: Loaded) -> bool:
         deadline_ms=verdict.deadline_ms,
         valid_ms=verdict.valid_ms,
     )
+    if agent.desk.evidence:
+        agent.desk.evidence.set_caps(caps_of(config))
+    if agent.desk.recorder:
+        agent.desk.recorder.note("setting", setting_of(new))
     if has_new_credentials:
         agent.line.reopen()
         agent.records.reopen()

@@ -8,8 +8,26 @@ from typing import Annotated, Any
 import typer
 
 import edge_agent
-from edge_agent.cli import check, demo, detect, model, profile, reject_arm, run, schema, simulate_line, snapshot
+from edge_agent.cli import (
+    check,
+    demo,
+    detect,
+    doctor,
+    explain,
+    logs,
+    model,
+    profile,
+    reject_arm,
+    run,
+    schema,
+    simulate_line,
+    snapshot,
+    status,
+    why,
+)
 from edge_agent.errors import EX_USAGE, EdgeAgentError, FatalError
+
+TECHNICIANS = "What a technician asks"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +43,11 @@ app.command("simulate-line", epilog=simulate_line.EPILOG)(simulate_line.simulate
 app.command(epilog=snapshot.EPILOG)(snapshot.snapshot)
 app.command(epilog=reject_arm.EPILOG)(reject_arm.reject_arm)
 app.command(epilog=schema.EPILOG)(schema.schema)
+app.command(epilog=status.EPILOG, rich_help_panel=TECHNICIANS)(status.status)
+app.command(epilog=doctor.EPILOG, rich_help_panel=TECHNICIANS)(doctor.doctor)
+app.command(epilog=logs.EPILOG, rich_help_panel=TECHNICIANS)(logs.logs)
+app.command(epilog=why.EPILOG, rich_help_panel=TECHNICIANS)(why.why)
+app.command(epilog=explain.EPILOG, rich_help_panel=TECHNICIANS)(explain.explain)
 app.add_typer(model.app, name="model")
 app.add_typer(profile.app, name="profile")
 

@@ -18,6 +18,7 @@ LIVE = (
     ("verdict", "unknown_in_row"),
     ("verdict", "reject_in_row"),
     ("ack", "within_ms"),
+    ("evidence", "*"),
     ("cameras", "*", "fire"),
     ("cameras", "*", "rules"),
     ("cameras", "*", "health"),

@@ -26,6 +26,7 @@ _SET_BY_THE_LOADER = ("name", "site")
 _PYTHON_OF_JETPACK = {4: "3.6", 5: "3.8"}
 
 Backend = Literal["tensorrt", "onnx", "tflite"]
+Shed = Literal["evidence", "build", "frames"]
 WORD_BITS = 64
 
 
@@ -55,11 +56,20 @@ class Thermal(_Table):
 
     throttle_c: float = Field(gt=0, le=150, description="From here on the board slows itself down.")
     critical_c: float = Field(gt=0, le=150, description="From here on it switches off, or does all it can to cool.")
+    hysteresis_c: float = Field(3.0, ge=0, le=50, description="So much below throttle_c it is cool again.")
+    shed: tuple[Shed, ...] = Field((), description="What the agent does without while the board is hot, in this order.")
+    shed_fps: float | None = Field(
+        None, ge=1, le=1000, description="With `frames`: what cameras with a line give then."
+    )
 
     @model_validator(mode="after")
-    def _in_order(self) -> "Thermal":
+    def _complete(self) -> "Thermal":
         if self.critical_c < self.throttle_c:
             raise ValueError("critical_c must not be below throttle_c")
+        if len(set(self.shed)) < len(self.shed):
+            raise ValueError("shed names something twice")
+        if ("frames" in self.shed) != (self.shed_fps is not None):
+            raise ValueError("shed_fps and `frames` in shed belong together")
         return self
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from edge_agent.core.parts import Word
+from edge_agent.runtime.recorder import Notes
 from edge_agent.wire import messages as wire
 from edge_agent.wire.inbound import Ack
 
@@ -74,10 +75,12 @@ class Acks:
 
     Attributes:
         within_ms: from sending a verdict until its ack is missing. May change while running, also for those that wait.
+        recorder: keeps each ack on the device, where there is one.
     """
 
     def __init__(self, cameras: Iterable[str], within_ms: float, session: str) -> None:
         self.within_ms = within_ms
+        self.recorder: Notes | None = None
         self._session = session
         self._cameras = {camera: _Camera() for camera in cameras}
         shares = max(1, len(self._cameras))
@@ -118,6 +121,8 @@ class Acks:
             if verdict.fate == "open" and received_ns - verdict.at_ns > self.within_ms * 1e6:
                 self._miss(known, verdict)
             known.heard_seq = max(known.heard_seq, verdict.seq)
+            took_ms = round((received_ns - verdict.at_ns) / 1e6, 3)
+            self._note_down("ack", verdict, action=ack.action, why=ack.why, ms=took_ms)
             self._compare(verdict, ack, received_ns)
             return self._acknowledge(known, verdict)
 
@@ -175,6 +180,7 @@ class Acks:
         self._settle(known, verdict, "missing")
         known.missed_seq = max(known.missed_seq, verdict.seq)
         self._note("acks_missing", verdict)
+        self._note_down("ack_missing", verdict, within_ms=self.within_ms)
 
     def _acknowledge(self, known: _Camera, verdict: _Verdict) -> Outcome:
         if verdict.fate == "missing":
@@ -218,6 +224,10 @@ class Acks:
         finding = self._findings[about.camera].setdefault(key, AckFinding(code, about.camera, facts, seq, seq))
         finding.first_seq, finding.last_seq = min(finding.first_seq, seq), max(finding.last_seq, seq)
         finding.count += 1
+
+    def _note_down(self, kind: str, about: _Verdict, **facts: object) -> None:
+        if self.recorder:
+            self.recorder.note(kind, {"camera": about.camera, "seq": about.seq, **facts})
 
     def _count(self, outcome: Literal["late", "duplicate", "unmatched"]) -> Outcome:
         self._counts[outcome] += 1

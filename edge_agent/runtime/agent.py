@@ -22,6 +22,7 @@ from edge_agent.runtime.pipeline import Pipeline
 from edge_agent.runtime.reporter import Reporter
 from edge_agent.runtime.scribe import Scribe
 from edge_agent.runtime.sensing import Sensing
+from edge_agent.runtime.status_words import STUCK_S
 from edge_agent.runtime.systemd import Notifier
 from edge_agent.runtime.timer import Timer
 from edge_agent.runtime.workshop import Workshop
@@ -35,7 +36,6 @@ LOADING = ("pipeline", "cameras")
 LOOKING_MOST_S = 1.2
 GOODBYE_S = 0.5
 ATTENDANTS_S = 0.3
-STUCK_S = 20.0  # a camera driver may block for ten on purpose
 Wish = Literal["stop", "reload"]
 
 
@@ -54,6 +54,15 @@ class Attendant(Protocol):
 
     def stop(self, timeout_s: float) -> None:
         """Finishes what it has begun, for at most so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why the agent ends; `reason` is a sentence where something failed."""
+
+    why: Literal["stopped", "finished", "failed"] = "stopped"
+    reason: str = ""
+    exit_code: int = 0
 
 
 @dataclass(slots=True)
@@ -83,6 +92,7 @@ class Agent:
     notifier: Notifier
     read_vitals: Callable[[], Vitals]
     wishes: "queue.SimpleQueue[Wish]"
+    ending: Ending = Ending()
     _health_due_s: float = 0.0
     is_ready: bool = False
     _line_connections: int = 0
@@ -118,6 +128,7 @@ class Agent:
         """False where somebody wishes to stop meanwhile. A wish to reload waits until the engine is open."""
         give_up_s = time.monotonic() + LOADING_MOST_S
         wishes: list[Wish] = []
+        self._report()
         while not self.pipeline.opened.wait(ROUND_S) and "stop" not in wishes:
             while not self.wishes.empty():
                 wishes.append(self.wishes.get())
@@ -125,7 +136,7 @@ class Agent:
             if time.monotonic() < give_up_s and not self._stuck(LOADING):
                 self.notifier.watchdog()
                 self.notifier.extend_timeout(LOADING_STEP_S)
-            self.notifier.status(f"starting; {self.workshop.words or 'opening the engine'}")
+            self._report()
         for wish in wishes:
             self.wishes.put(wish)
         return "stop" not in wishes
@@ -153,11 +164,12 @@ class Agent:
             if time.monotonic() >= self._health_due_s:
                 self._publish_health()
             if self._all_is_judged():
+                self.ending = Ending("finished")
                 return "finished"
 
-    def fail(self, reason: str) -> None:
+    def fail(self, reason: str, exit_code: int) -> None:
         """Tells subscribers why the agent is about to end."""
-        self.health.ending = "failed"
+        self.health.ending, self.ending = "failed", Ending("failed", reason, exit_code)
         self.reporter.event("failed", "alarm", reason)
 
     def stop(self) -> bool:
@@ -252,18 +264,21 @@ class Agent:
                 raise failure
 
     def _notify(self) -> None:
-        state, reasons = self.health.state()
+        state, _ = self.health.state()
         if not self.is_ready and state != "starting":
             self.is_ready = True
             self.notifier.ready()
             log.info("ready", state=state)
         if not self._stuck():
             self.notifier.watchdog()
-        words = [f"{state} {', '.join(reasons)}".rstrip(), f"{self.ledger.closed} parts", self.workshop.words]
-        self.notifier.status("; ".join(filter(None, words)))
 
     def _stuck(self, exempt: Collection[str] = ()) -> list[str]:
-        """The threads that gave no sign of life: one of them hangs in a call, and only a restart helps.
+        """The threads that gave no sign of life: one of them hangs in a call, and only a restart helps."""
+        oldest_ns = time.monotonic_ns() - int(STUCK_S * 1e9)
+        return [name for name, tick_ns in self.ticks(exempt).items() if tick_ns < oldest_ns]
+
+    def ticks(self, exempt: Collection[str] = ()) -> dict[str, int]:
+        """When each thread last gave a sign of life, monotonic.
 
         A link that is connecting is none of them: a resolver may take its time, and an absent broker is no reason.
         """
@@ -275,8 +290,7 @@ class Agent:
                 ticks[f"camera {name}"] = capture.last_tick_ns
         if "cameras" not in exempt:
             ticks |= {f"trigger {name}": sensing.last_tick_ns for name, sensing in self.sensings.items()}
-        oldest_ns = time.monotonic_ns() - int(STUCK_S * 1e9)
-        return [name for name, tick_ns in ticks.items() if tick_ns < oldest_ns and name not in exempt]
+        return {name: tick_ns for name, tick_ns in ticks.items() if name not in exempt}
 
     def _read_vitals(self) -> None:
         self.health.vitals = self.read_vitals()

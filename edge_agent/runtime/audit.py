@@ -19,6 +19,7 @@ import structlog
 
 from edge_agent.clock import SYSTEM, Clock
 from edge_agent.core.ports import Heard
+from edge_agent.runtime.folders import make_folder
 from edge_agent.runtime.rarely import Rarely
 from edge_agent.runtime.refusals import MOST_GROUPS, OTHERS, TOPIC_CHARACTERS, printable
 from edge_agent.wire.messages import utc_text
@@ -182,7 +183,7 @@ class _Trail:
 
     def _open(self) -> None:
         """Cuts off half a line, which a power cut may have left."""
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(self._path.parent)
         self._fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         os.fchmod(self._fd, 0o600)
         size = os.fstat(self._fd).st_size

@@ -2,24 +2,28 @@
 
 import math
 import threading
+from collections import deque
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import structlog
 from pydantic import ValidationError
 
-from edge_agent.core.parts import Decision, Part
+from edge_agent.core.parts import Decision, Part, Word
 from edge_agent.core.ports import Message, Receipt
 from edge_agent.runtime.acks import Acks
+from edge_agent.runtime.evidence import Evidence
 from edge_agent.runtime.forms import NOTHING_SEEN, Fire, Forms, Sent, Sight
 from edge_agent.runtime.outbox import Kind
+from edge_agent.runtime.recorder import Notes
 from edge_agent.runtime.scribe import Scribe
 from edge_agent.runtime.streaks import Streaks
 from edge_agent.runtime.unsent import Unsent
 
 log = structlog.get_logger()
 LATE_DECISION_S = 5.0
+RECENT = 10  # verdicts that are shown to who asks how it goes
 LAPSES = ("deadline_missed", "no_frame", "overload", "stale_frame")  # codes of `unknown` that a line should not see
 
 
@@ -41,8 +45,20 @@ class Records(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Unconfirmed:
+    connection: int  # the number of the one that it went out on
+    sent: Sent
+    since_ns: int
+
+
 class Desk:
-    """Whoever closed a part reports it here, once. Any thread."""
+    """Whoever closed a part reports it here, once. Any thread.
+
+    Attributes:
+        recorder: keeps the story of each verdict on the device, where there is one.
+        evidence: keeps pictures of parts that did not pass there, where it is to.
+    """
 
     def __init__(
         self,
@@ -60,14 +76,18 @@ class Desk:
         self.forms = Forms(scribe, fire)
         self._clock = scribe.clock
         self.results = results
+        self.evidence: Evidence | None = None
         self.unsent = Unsent()
         self.refused: set[str] = set()  # cameras whose last verdict the broker did not take
         self.unheard: set[str] = set()  # cameras whose last verdict nobody had subscribed to
         self.lapses: dict[str, int] = {}  # code of `unknown`: when it was last said, monotonic
         self.verdicts: dict[str, int] = {}
+        self.verdicts_of: dict[str, dict[Word, int]] = {camera.id: {} for camera in scribe.identity.cameras}
         self.last_seq = {camera.id: 0 for camera in scribe.identity.cameras}
+        self.recent: deque[Sent] = deque(maxlen=RECENT)
         self._lock = threading.Lock()
-        self._unconfirmed: dict[int, tuple[int, Sent]] = {}  # with the number of the connection it went out on
+        self.recorder: Notes | None = None
+        self._unconfirmed: dict[int, _Unconfirmed] = {}
         self._overdue: dict[str, Sent] = {}
         self._hasty: dict[str, tuple[Part, Decision, Sight]] = {}  # too late, but before the verdict was out
         self._tokens = 0
@@ -122,9 +142,11 @@ class Desk:
     def confirm(self, receipt: Receipt) -> None:
         """What the broker said of a verdict."""
         with self._lock:
-            _, sent = self._unconfirmed.pop(receipt.token, (0, None))
-        if sent is None:
+            unconfirmed = self._unconfirmed.pop(receipt.token, None)
+        if unconfirmed is None:
             return
+        sent, took_ns = unconfirmed.sent, self._clock.mono_ns() - unconfirmed.since_ns
+        self._note("receipt", sent, code=receipt.code, ms=round(took_ns / 1e6, 3))
         if receipt.accepted:
             self.refused.discard(sent.part.camera)
         if not receipt.accepted:
@@ -138,7 +160,7 @@ class Desk:
     def has_overdue_confirmation(self, now_ns: int) -> bool:
         """Whether a verdict stayed without a PUBACK while it was valid."""
         with self._lock:
-            return any(sent.part.valid_until_ns < now_ns for _, sent in self._unconfirmed.values())
+            return any(waits.sent.part.valid_until_ns < now_ns for waits in self._unconfirmed.values())
 
     def give_up_unconfirmed(self, connection: int | None = None) -> None:
         """The connection broke: what was not confirmed counts as not delivered, and is never sent again.
@@ -146,8 +168,9 @@ class Desk:
         With the number of a connection, what went out on a later one is left alone.
         """
         with self._lock:
-            tokens = [t for t, (number, _) in self._unconfirmed.items() if connection is None or number <= connection]
-            given_up = [self._unconfirmed.pop(token)[1] for token in tokens]
+            waiting = self._unconfirmed.items()
+            tokens = [token for token, waits in waiting if connection is None or waits.connection <= connection]
+            given_up = [self._unconfirmed.pop(token).sent for token in tokens]
         for sent in given_up:
             self._undelivered(sent, "unconfirmed")
 
@@ -157,8 +180,9 @@ class Desk:
         topic = self._scribe.topics.of("verdict", part.camera)
         with self._scribe.page(topic) as head:
             sent = self.forms.sent(part, decision, head["seq"], sight)
-            self._count(decision)
+            self._count(part.camera, decision)
             self.streaks.add(part.camera, decision.verdict, sent.seq)
+            self.recent.append(sent)
             obstacle = self._hand_over(topic, head, sent)
             self.last_seq[part.camera] = sent.seq
             if obstacle is None:
@@ -192,21 +216,35 @@ class Desk:
     def _await(self, sent: Sent) -> int:
         with self._lock:
             self._tokens += 1
-            self._unconfirmed[self._tokens] = (self._link.connections, sent)
+            self._unconfirmed[self._tokens] = _Unconfirmed(self._link.connections, sent, self._clock.mono_ns())
             return self._tokens
 
     def _undelivered(self, sent: Sent, reason: str) -> None:
         self.unsent.add(sent.part.camera, reason, sent.seq)
+        self._note("unsent", sent, reason=reason)
         if self.acks:
             self.acks.forget(sent.part.camera, sent.seq)
 
     def _record(self, sent: Sent, sight: Sight, late: Decision | None = None) -> None:
+        if self.evidence:
+            self.evidence.offer(sent, sight)
         if not self._is_recorded(sent):
+            if self.recorder:
+                self.recorder.note(
+                    "result", self.forms.result(self._scribe.head(sent.seq), sent, sight, late).payload()
+                )
             return
         topic = self._scribe.topics.of("result", sent.part.camera)
         with self._scribe.page(topic) as head:
             payload = self.forms.result(head, sent, sight, late).payload()
             self._outbox.put("result", Message(topic, payload, qos=1))
+        if self.recorder:
+            self.recorder.note("result", payload)
+
+    def _note(self, kind: str, sent: Sent, **facts: object) -> None:
+        """What became of a verdict, for who asks for it on the device."""
+        if self.recorder:
+            self.recorder.note(kind, {"camera": sent.part.camera, "seq": sent.seq, **facts})
 
     def _is_recorded(self, sent: Sent) -> bool:
         """A fraction takes every n-th part, by its number, so that a replay records the same ones."""
@@ -215,13 +253,15 @@ class Desk:
         number = sent.part.number
         return int(number * self.results) > int((number - 1) * self.results)
 
-    def _count(self, decision: Decision) -> None:
-        """By word, and unknown ones by their code too. Called by whoever holds the camera's page."""
+    def _count(self, camera: str, decision: Decision) -> None:
+        """By word, unknown ones by their code too, and by camera. Called by whoever holds the camera's page."""
         keys: list[str] = [decision.verdict]
         keys += [f"unknown.{reason.code}" for reason in decision.reasons[:1] if reason.code]
         with self._lock:
             for key in keys:
                 self.verdicts[key] = self.verdicts.get(key, 0) + 1
+            of_camera = self.verdicts_of[camera]
+            of_camera[decision.verdict] = of_camera.get(decision.verdict, 0) + 1
             for reason in decision.reasons:
                 if reason.code in LAPSES:
                     self.lapses[reason.code] = self._clock.mono_ns()

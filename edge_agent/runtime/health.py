@@ -1,10 +1,13 @@
 """How the agent is, derived from facts at the moment it is asked."""
 
+import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime, timezone
+from itertools import chain
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,13 +19,15 @@ from edge_agent.runtime.inbound import Inbound
 from edge_agent.runtime.link import Link
 from edge_agent.runtime.mailbox import Mailbox
 from edge_agent.runtime.outbox import Outbox
-from edge_agent.runtime.pipeline import Pipeline, Stages
+from edge_agent.runtime.pipeline import Pipeline
 from edge_agent.runtime.sensing import Sensing
+from edge_agent.runtime.stages import NAMES, Stages
 from edge_agent.runtime.summons import Summons
 from edge_agent.wire import messages as wire
 
 STALL_S = 0.5
 RECENTLY_S = 10.0
+MOST_ZONES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,16 @@ class Vitals:
     throttled: tuple[str, ...] | None = None
     memory_available_mb: float | None = None
     rss_mb: float | None = None
+    zones_c: Mapping[str, float | None] = field(default_factory=dict)
+    cpu_mhz: float | None = None
+
+
+class Counted(Protocol):
+    """Something beside the line that counts what became of what it was given."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Since the start."""
 
 
 @dataclass(slots=True)
@@ -57,6 +72,9 @@ class Health:
     summons: Mapping[str, Summons] = field(default_factory=dict)
     triggered: Mapping[str, str] = field(default_factory=dict)  # cameras by the topics of their triggers
     inbound: Inbound | None = None
+    recorder: Counted | None = None
+    evidence: Counted | None = None
+    shedding: Callable[[], tuple[str, ...]] = tuple
 
     def state(self) -> tuple[wire.State, tuple[str, ...]]:
         """The state of contract's table, and why."""
@@ -78,23 +96,40 @@ class Health:
 
     def facts(self) -> dict[str, Any]:
         """The body of a health message."""
-        vitals, acks = self.vitals, self.desk.acks
+        return {**self.figures(), "latency_ms": self._latencies()}
+
+    def figures(self) -> dict[str, Any]:
+        """The same without the latencies, which take longer than all else together."""
+        vitals, acks, disk_free = self.vitals, self.desk.acks, self.outbox.disk_free_bytes
         return {
             "uptime_s": round((time.monotonic_ns() - self.started_ns) / 1e9, 1),
             "cameras": {name: self._camera(name) for name in self.captures},
             "verdicts": dict(self.desk.verdicts),
             "unsent": dict(self.desk.unsent.totals),
             "frames_failed": self.pipeline.failures,
-            "latency_ms": self._latencies(),
             "acks": acks.counts if acks else {},
             "inbound": (self.inbound.counts if self.inbound else {}) | self._calls(),
             "records": {"waiting": self.outbox.waiting(), **self.outbox.counts},
+            "queues": self._queues(),
             "links": {name: link.connections for name, link in self.links.items()},
+            "recorder": self.recorder.counts if self.recorder else {},
+            "evidence": self.evidence.counts if self.evidence else {},
+            "shedding": self.shedding(),
             "temperature_c": vitals.temperature_c,
+            "zones_c": {wire.cut(name): celsius for name, celsius in [*vitals.zones_c.items()][:MOST_ZONES]},
             "throttled": vitals.throttled,
             "memory_available_mb": vitals.memory_available_mb,
             "rss_mb": vitals.rss_mb,
+            "disk_free_mb": None if disk_free is None else disk_free // 2**20,
+            "cpu_mhz": vitals.cpu_mhz,
             "clock": vitals.clock,
+        }
+
+    def _queues(self) -> dict[str, wire.QueueHealth]:
+        now = datetime.now(timezone.utc)
+        return {
+            kind: wire.QueueHealth(waiting=depth.rows, bytes=depth.size, oldest_s=_age_s(depth.oldest, now))
+            for kind, depth in self.outbox.depths().items()
         }
 
     def _calls(self) -> dict[str, int]:
@@ -139,8 +174,9 @@ class Health:
             reasons.append("records_refused")
         now = [flag for flag in self.vitals.throttled or () if not flag.endswith("_since_boot")]
         unhealthy = [f"camera_unhealthy:{name}" for name, watch in self.watches.items() if watch.findings]
+        shed = [f"shedding:{what}" for what in self.shedding()]
         return tuple(
-            reasons + [f"throttled:{flag}" for flag in now] + unhealthy
+            reasons + [f"throttled:{flag}" for flag in now] + shed + unhealthy
         )  # there may be more than `state` holds
 
     def _without_trigger(self) -> list[str]:
@@ -158,6 +194,8 @@ class Health:
             frames=capture.frames,
             taken=counts.taken,
             dropped=counts.dropped,
+            shed=counts.shed,
+            verdicts=dict(self.desk.verdicts_of[name]),
             timeouts=capture.timeouts,
             losses=capture.losses,
             skipped=capture.skipped,
@@ -166,6 +204,15 @@ class Health:
             unhealthy=watch.times if watch else 0,
             picture=watch.picture() if watch else None,
         )
+
+
+def _age_s(payload: bytes | None, now: datetime) -> float | None:
+    """How long ago the message was made, by the wall clock; unknown where it does not say."""
+    try:
+        made = datetime.fromisoformat(json.loads(payload or b"")["at"].replace("Z", "+00:00"))  # Python 3.10 knows no Z
+        return round(max(0.0, (now - made).total_seconds()), 1)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def _recent(reason: str, cameras: Mapping[str, int]) -> list[str]:
@@ -181,11 +228,10 @@ def latencies(stages: list[Stages]) -> dict[str, wire.LatencyHealth]:
     """p50, p99 and the worst of every stage, in milliseconds."""
     if not stages:
         return {}
-    names = Stages.__slots__
-    table = np.array([[getattr(stage, name) for name in names] for stage in stages])
+    table = np.fromiter(chain.from_iterable(stages), float).reshape(-1, len(NAMES))
     p50, p99 = np.percentile(table, [50, 99], axis=0)
     worst = table.max(axis=0)
     return {
         name: wire.LatencyHealth(p50=float(p50[i]), p99=float(p99[i]), max=float(worst[i]))
-        for i, name in enumerate(names)
+        for i, name in enumerate(NAMES)
     }

@@ -33,13 +33,14 @@ class Counts:
     """What became of the frames of one camera. Each frame is in one of the last three.
 
     taken: delivered, counted once, however often it was; dropped: let go and never delivered; waiting: held and never
-    delivered yet.
+    delivered yet. `shed` are those of the dropped ones that were left out on purpose (`Mailbox.set_pace`).
     """
 
     made: int
     taken: int
     dropped: int
     waiting: int
+    shed: int = 0
 
 
 class _Held:
@@ -74,14 +75,16 @@ class Mailbox:
         self._ring: deque[_Held] = deque()
         self._sought: dict[Token, int] = {}  # token: not_before_ns, in the order of `bind`
         self._bound: dict[Token, tuple[int, _Held]] = {}
-        self._made = self._taken = self._dropped = 0
+        self._made = self._taken = self._dropped = self._shed = 0
+        self._interval_ns = 0  # at least so long from one frame to the next in the slot
+        self._due_ns = 0
 
     @property
     def counts(self) -> Counts:
         """All four at one moment."""
         with self._wake:
             waiting = sum(not held.taken for held in self._all_held())
-            return Counts(self._made, self._taken, self._dropped, waiting)
+            return Counts(self._made, self._taken, self._dropped, waiting, self._shed)
 
     @property
     def is_empty(self) -> bool:
@@ -107,6 +110,14 @@ class Mailbox:
             else:
                 self._wake.notify_all()
             return True
+
+    def set_pace(self, fps: float | None) -> None:
+        """At most so many frames a second are delivered as they come, None: all. Those for a token always are.
+
+        A lossless mailbox keeps its promise: it takes no notice.
+        """
+        with self._wake:
+            self._interval_ns = int(1e9 / fps) if fps and not self._lossless else 0
 
     def bind(self, token: Token, not_before_ns: int) -> None:
         """Pins the first frame captured at or after `not_before_ns` (monotonic) for this token.
@@ -180,10 +191,22 @@ class Mailbox:
             held.holders += 1
             if len(self._ring) > self._ring_size:
                 self._release(self._ring.popleft())
-        if self._free_running:
+        if self._free_running and self._is_due(held):
             self._empty_slot()
             self._slot = held
             held.holders += 1
+
+    def _is_due(self, held: _Held) -> bool:
+        """Whether the pace lets it through: by a schedule, so that jitter of the camera does not make it slower."""
+        if not self._interval_ns:
+            return True
+        captured_ns = held.frame.captured_ns
+        if captured_ns < self._due_ns:
+            self._shed += held.holders == 0
+            return False
+        is_in_step = captured_ns - self._due_ns < self._interval_ns
+        self._due_ns = (self._due_ns if is_in_step else captured_ns) + self._interval_ns
+        return True
 
     def _all_held(self) -> Iterable[_Held]:
         slot = () if self._slot is None else (self._slot,)

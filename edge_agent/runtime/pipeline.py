@@ -24,6 +24,7 @@ from edge_agent.runtime.engine import Engine, Lap
 from edge_agent.runtime.forms import Sight
 from edge_agent.runtime.mailbox import Mailroom, Taken
 from edge_agent.runtime.rarely import Rarely
+from edge_agent.runtime.stages import Durations, Stages
 from edge_agent.runtime.trigger import Inspector
 
 log = structlog.get_logger()
@@ -32,18 +33,6 @@ FORGETTING = 0.99  # per frame: an unusually long run counts for about a hundred
 STAGES_MOST = 1000  # frames whose times are kept
 ROUND_S = 0.1
 OpenEngine = Callable[[], Engine]
-
-
-@dataclass(frozen=True, slots=True)
-class Stages:
-    """One frame's stage times in milliseconds."""
-
-    queue: float
-    preprocess: float
-    infer: float
-    decode: float
-    decide: float
-    total: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +47,8 @@ class Pipeline:
     """Opens the engine in its own thread, because CUDA contexts belong to one, and drives it.
 
     What it counts may be read by any thread: `failures` are frames that could not be judged, `longest_infer_ms` is the
-    longest run of late, `stages` are times of the engine that serves. `watches`, one per camera, say whether a verdict
-    may stand on a frame; without them any may.
+    longest run of late, `stages` are times of the engine that serves, `durations` of all since the start. `watches`, one
+    per camera, say whether a verdict may stand on a frame; without them any may.
     """
 
     def __init__(
@@ -92,6 +81,7 @@ class Pipeline:
         self.last_failure_ns: int | None = None
         self.longest_infer_ms = 0.0
         self.stages: deque[Stages] = deque(maxlen=STAGES_MOST)
+        self.durations = Durations()
         self.last_tick_ns = time.monotonic_ns()
         self.is_idle = False
 
@@ -296,13 +286,13 @@ class Pipeline:
     def _measure(self, captured_ns: int, lap: Lap) -> None:
         now_ns = self._clock.mono_ns()
         self.longest_infer_ms = max(lap.infer_ms, FORGETTING * self.longest_infer_ms)
-        self.stages.append(
-            Stages(
-                queue=(lap.started_ns - captured_ns) / 1e6,
-                preprocess=lap.preprocess_ms,
-                infer=lap.infer_ms,
-                decode=lap.decode_ms,
-                decide=(now_ns - lap.decoded_ns) / 1e6,
-                total=(now_ns - captured_ns) / 1e6,
-            )
+        stages = Stages(
+            queue=(lap.started_ns - captured_ns) / 1e6,
+            preprocess=lap.preprocess_ms,
+            infer=lap.infer_ms,
+            decode=lap.decode_ms,
+            decide=(now_ns - lap.decoded_ns) / 1e6,
+            total=(now_ns - captured_ns) / 1e6,
         )
+        self.stages.append(stages)
+        self.durations.add(stages)

@@ -3,6 +3,8 @@
 import threading
 from dataclasses import dataclass
 
+REASONS = ("no_connection", "internal_error", "stale", "refused", "unconfirmed")
+
 
 @dataclass(slots=True)
 class Span:

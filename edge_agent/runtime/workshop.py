@@ -35,6 +35,10 @@ class Supply(Protocol):
         """Ends the work soon. Any thread."""
         ...
 
+    def hold(self, *, is_held: bool) -> None:
+        """Work that goes on, or comes, stands still, and goes on later. Any thread."""
+        ...
+
 
 class Workshop:
     """One thread, which ends with its work.
@@ -66,6 +70,10 @@ class Workshop:
     def start(self) -> None:
         """Once the pipeline has an engine."""
         self._thread.start()
+
+    def hold(self, *, is_held: bool) -> None:
+        """Has the work stand still for a while: the board is hot. Any thread."""
+        self._supply.hold(is_held=is_held)
 
     def ask_to_stop(self) -> None:
         """Ends the work, that for the first engine too."""

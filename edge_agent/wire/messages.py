@@ -318,6 +318,8 @@ class CameraHealth(Part):
     timeouts: int
     losses: int
     skipped: int = Field(0, description="Pictures of a replay that could not be read.")
+    shed: int = Field(0, description="Frames that were not judged, so that the device cools down.")
+    verdicts: dict[Name, int] = Field(default_factory=dict, description="Of its parts, by word.")
     age_ms: float | None = Field(description="Age of the newest frame.")
     faults: Annotated[tuple[Name, ...], Field(max_length=8)] = Field((), description="Why it is unhealthy now.")
     unhealthy: int = Field(0, description="How often it became unhealthy.")
@@ -330,6 +332,14 @@ class LatencyHealth(Part):
     p50: Ms
     p99: Ms
     max: Ms
+
+
+class QueueHealth(Part):
+    """What waits for the broker, of one kind."""
+
+    waiting: int
+    bytes: int
+    oldest_s: float | None = Field(description="Age of the oldest; null: there is none, or it was not read yet.")
 
 
 class Health(Envelope):
@@ -345,11 +355,18 @@ class Health(Envelope):
     acks: dict[Name, int] = Field(default_factory=dict, description="What arms said, where they are expected to.")
     inbound: dict[Name, int] = Field(default_factory=dict, description="What became of messages that came in.")
     records: dict[Name, int] = Field(description="Waiting, delivered, dropped, refused.")
+    queues: dict[Name, QueueHealth] = Field(default_factory=dict, description="What waits, by kind.")
     links: dict[Name, int] = Field(description="Connections made, by link.")
-    temperature_c: float | None
+    recorder: dict[Name, int] = Field(default_factory=dict, description="What became of what the recorder was given.")
+    evidence: dict[Name, int] = Field(default_factory=dict, description="What became of pictures of rejects.")
+    shedding: Annotated[tuple[Name, ...], Field(max_length=8)] = Field((), description="Left off to cool down.")
+    temperature_c: float | None = Field(description="What thermal limits go by.")
+    zones_c: dict[Name, float | None] = Field(default_factory=dict, description="Each thermal zone.")
     throttled: Annotated[tuple[Name, ...], Field(max_length=16)] | None
     memory_available_mb: float | None
     rss_mb: float | None
+    disk_free_mb: float | None = Field(None, description="On the disk of the records.")
+    cpu_mhz: float | None = Field(None, description="The clock of the fastest core.")
     clock: Clock
 
 

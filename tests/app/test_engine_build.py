@@ -197,6 +197,44 @@ def test_stop_ends_the_build_and_leaves_nothing(machine, monkeypatch):
     assert {path.name for path in machine.folder.iterdir()} <= {"build.lock", "key"}
 
 
+def states_of(folder):
+    """Of the processes that build into it: T where they stand still."""
+    stats = [Path(f"/proc/{number}/stat").read_text() for number, _ in processes_that_name(folder)]
+    return {stat.rpartition(")")[2].split()[0] for stat in stats}
+
+
+def test_a_build_that_is_held_stands_still_and_goes_on_with_all_that_it_has_done(machine):
+    builder, finished = EngineBuilder(machine), []
+    builder.is_held = True
+    thread = threading.Thread(target=lambda: finished.append(builder.run(lambda _: None)))
+    thread.start()
+    assert ended(lambda: states_of(machine.folder) == {"T"})
+    time.sleep(0.5)
+    assert states_of(machine.folder) == {"T"}
+    builder.is_held = False
+    thread.join(30)
+    assert finished[0].path.exists()
+
+
+def test_a_build_that_is_held_can_be_stopped(machine):
+    builder, ends = EngineBuilder(machine), []
+
+    def build():
+        with pytest.raises(BuildStoppedError):
+            builder.run(lambda _: None)
+        ends.append(time.monotonic())
+
+    builder.is_held = True
+    thread = threading.Thread(target=build)
+    thread.start()
+    assert ended(lambda: states_of(machine.folder) == {"T"})
+    stopped_s = time.monotonic()
+    builder.stop()
+    thread.join(STOP_S)
+    assert ends[0] - stopped_s < STOP_S
+    assert not processes_that_name(machine.folder)
+
+
 def test_an_error_of_whoever_listens_ends_the_build(machine, monkeypatch):
     monkeypatch.setenv("FAKE_TENSORRT_BUILD_S", "30")
 

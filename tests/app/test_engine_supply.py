@@ -193,6 +193,19 @@ def test_a_stop_ends_the_build_and_lets_none_begin(supply, monkeypatch):
         line.build()
 
 
+def test_while_it_is_held_no_build_gets_on_and_its_words_say_so(supply):
+    line, opens = supply(), []
+    opened(line)
+    line.hold(is_held=True)
+    builder = threading.Thread(target=lambda: opens.append(line.build()))
+    builder.start()
+    wait_for(lambda: "stands still until the board has cooled" in line.words)
+    assert builder.is_alive()
+    line.hold(is_held=False)
+    builder.join(30)
+    assert opens
+
+
 def test_a_new_engine_that_does_not_fit_is_set_aside(supply, tmp_path):
     line = supply()
     opened(line)

@@ -55,6 +55,8 @@ MATCHES = [
     ("generic-arm64", "radxa,rock-5b", "rockchip,rk3588"),
 ]
 
+HOT = "[thermal]\nthrottle_c = 80\ncritical_c = 85\n"
+
 
 def write_profile(folder, name, text):
     put(folder, f"{name}.toml", text)
@@ -75,6 +77,12 @@ def test_boards_that_cannot_be_served_are_profiles_too():
         "jetson-nano",
         "jetson-tx2",
     }
+
+
+def test_no_shipped_profile_takes_frames_from_a_line():
+    shed = {name: profile.thermal.shed for name, profile in SHIPPED.items() if profile.thermal}
+    assert {what for whats in shed.values() for what in whats} == {"evidence", "build"}
+    assert all(whats[0] == "evidence" for whats in shed.values())
 
 
 def test_a_checkout_has_its_profiles_beside_the_package():
@@ -240,6 +248,10 @@ def test_a_folder_of_site_profiles_need_not_be_there(tmp_path):
         ("description = ours\n", "line.toml: is not valid TOML: .*line 1"),
         (minimal() + "[thermal]\nthrottle_c = 80\ncritcal_c = 85\n", r"thermal\.critcal_c: .* 'critical_c'"),
         (minimal() + "[thermal]\nthrottle_c = 80\ncritical_c = 70\n", "thermal: critical_c must not be below"),
+        (minimal() + HOT + 'shed = ["evidence", "evidence"]\n', "thermal: shed names something twice"),
+        (minimal() + HOT + 'shed = ["frames"]\n', "thermal: shed_fps and `frames` in shed belong together"),
+        (minimal() + HOT + "shed_fps = 10\n", "thermal: shed_fps and `frames` in shed belong together"),
+        (minimal() + HOT + 'shed = ["verdicts"]\n', r"thermal\.shed\.0: .*'evidence', 'build' or 'frames'"),
         (minimal(backends='["tensort"]'), r"line\.toml: backends\.0: .*'tensorrt'.*, not 'tensort'"),
         ('bakends = ["tflite"]\n' + minimal(), "line.toml: bakends: .* did you mean 'backends'"),
         ('name = "x"\n' + minimal(), "line.toml: name: is not a key of a profile"),

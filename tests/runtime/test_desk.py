@@ -184,6 +184,7 @@ def test_verdicts_are_counted_by_word_and_unknown_ones_by_code(station):
         "unknown.low_confidence": 1,
         "unknown.deadline_missed": 1,
     }
+    assert station.desk.verdicts_of == {"top": {"pass": 2, "reject": 1, "unknown": 2}}
 
 
 def confirm_by(station, wire_):

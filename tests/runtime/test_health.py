@@ -2,6 +2,7 @@ import contextlib
 import queue
 import time
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -9,11 +10,12 @@ import pytest
 from edge_agent.core.datatypes import Frame
 from edge_agent.core.health_judge import Bound, Limits
 from edge_agent.core.parts import Decision
+from edge_agent.core.ports import Message
 from edge_agent.errors import CameraLostError, EndOfStreamError, FrameTimeoutError
 from edge_agent.runtime.camera_watch import CameraWatch
 from edge_agent.runtime.capture import Capture
 from edge_agent.runtime.health import Health, Vitals, latencies
-from edge_agent.runtime.pipeline import Stages
+from edge_agent.runtime.stages import Stages
 from edge_agent.wire import messages as wire
 from tests.runtime.stations import record, wait_for
 from tests.runtime.test_pipeline import Works, picture
@@ -265,6 +267,32 @@ def test_the_facts_are_a_health_message(plant):
     assert told.links == {"line": 1, "records": 1}
     assert (told.temperature_c, told.throttled, told.rss_mb) == (51.5, ("under_voltage",), 120.5)
     assert told.latency_ms["total"].p50 > 0
+
+
+def test_it_tells_how_much_waits_for_the_broker_and_for_how_long(plant):
+    plant.station.records.stop(5)
+    plant.station.outbox.put("result", Message("a/result/top", b'{"at": "2020-01-01T00:00:00.000Z"}'))
+    plant.station.outbox.put("event", Message("a/event", b"not of ours"))
+    told = wire.Health.model_validate_json(plant.station.herald.health(plant.health.facts()).payload)
+    assert (told.queues["result"].waiting, told.queues["event"].waiting) == (1, 1)
+    assert told.queues["result"].oldest_s > 1e8
+    assert told.queues["event"].oldest_s is None
+
+
+def test_it_tells_what_keeps_and_shows_beside_the_line(plant):
+    class Keeper:
+        counts: ClassVar = {"written": 3, "lost": 1}
+
+    plant.health.recorder, plant.health.shedding = Keeper(), lambda: ("evidence",)
+    told = wire.Health.model_validate_json(plant.station.herald.health(plant.health.facts()).payload)
+    assert (told.recorder, told.evidence, told.shedding) == ({"written": 3, "lost": 1}, {}, ("evidence",))
+
+
+def test_names_of_zones_are_the_kernels_and_fit_the_message(plant):
+    zones = {f"zone-{number}-{'x' * 80}": 40.0 for number in range(50)} | {"off": None}
+    plant.health.vitals = Vitals(UNKNOWN_CLOCK, zones_c=zones, cpu_mhz=1800)
+    told = wire.Health.model_validate_json(plant.station.herald.health(plant.health.facts()).payload)
+    assert (len(told.zones_c), told.cpu_mhz) == (32, 1800)
 
 
 def test_what_is_not_known_is_null_and_not_zero(plant):

@@ -225,6 +225,72 @@ def test_memory_holds_the_ring_and_no_more():
     assert [image() is None for image in images] == [True] * 97 + [False] * 3
 
 
+def pour(room, box, count, interval_ms, jitter_ms=0):
+    """Frames at that interval, each taken where it can be: the numbers of those that were."""
+    found = []
+    for seq in range(count):
+        late_ms = jitter_ms if seq % 2 else 0
+        box.put(frame(seq, int((seq * interval_ms + late_ms) * 1e6)))
+        found += [number for _, number, _ in seqs(room)]
+    return found
+
+
+@pytest.mark.parametrize("jitter_ms", [0, 15])
+def test_at_a_pace_so_many_frames_come_as_asked_and_the_rest_is_counted(jitter_ms):
+    room = Mailroom()
+    box = room.add()
+    box.set_pace(10)
+    taken = pour(room, box, 300, 1000 / 30, jitter_ms)
+    assert 99 <= len(taken) <= 101
+    assert box.counts == Counts(300, len(taken), 300 - len(taken), 0, shed=300 - len(taken))
+
+
+def test_a_camera_slower_than_the_pace_loses_nothing():
+    room = Mailroom()
+    box = room.add()
+    box.set_pace(10)
+    assert pour(room, box, 20, 101) == list(range(20))
+    assert box.counts.shed == 0
+
+
+def test_after_a_pause_the_pace_catches_nothing_up():
+    room = Mailroom()
+    box = room.add()
+    box.set_pace(10)
+    box.put(frame(0, 0))
+    late_ms = range(10_000, 10_100, 20)
+    for number, at_ms in enumerate(late_ms, 1):
+        box.put(frame(number, at_ms * 1_000_000))
+    assert box.counts.shed == 4
+
+
+def test_without_a_pace_all_come_again():
+    room = Mailroom()
+    box = room.add()
+    box.set_pace(10)
+    pour(room, box, 10, 33)
+    box.set_pace(None)
+    assert pour(room, box, 10, 33) == list(range(10))
+
+
+def test_the_pace_takes_no_frame_from_a_trigger():
+    room = Mailroom()
+    box = room.add(ring=2, free_running=False)
+    box.set_pace(1)
+    box.bind("a part", 40_000_000)
+    for seq in range(5):
+        box.put(frame(seq, seq * 20_000_000))
+    assert seqs(room) == [(0, 2, "a part")]
+    assert box.counts.shed == 0
+
+
+def test_a_lossless_mailbox_takes_no_notice_of_a_pace():
+    room = Mailroom()
+    box = room.add(lossless=True)
+    box.set_pace(1)
+    assert pour(room, box, 10, 33) == list(range(10))
+
+
 class AgainstAModel(RuleBasedStateMachine):
     """Any order of calls, against a model that keeps every frame ever made and remembers what became of it."""
 

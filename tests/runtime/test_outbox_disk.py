@@ -280,6 +280,27 @@ def test_the_counts_are_right_after_a_kill_though_nothing_was_closed(tmp_path):
     assert numbers(wire) == list(range(700))
 
 
+def test_it_shows_how_much_of_each_kind_waits_and_the_oldest_also_after_a_restart(tmp_path):
+    fill(tmp_path, 3 * ROOM)
+    with outbox_in(tmp_path) as outbox:
+        outbox.put("event", numbered("event", 1))
+        wait_for(lambda: outbox.depths()["result"].oldest)
+        depths = outbox.depths()
+        assert (depths["result"].rows, depths["event"].rows) == (3 * ROOM, 1)
+        assert json.loads(depths["result"].oldest)["seq"] == 1
+        assert depths["event"].size == len("event") + len(depths["event"].oldest)
+
+
+def test_it_shows_the_room_on_its_disk(tmp_path):
+    with outbox_in(tmp_path / "own") as outbox:
+        wait_for(lambda: outbox.disk_free_bytes)
+        shutil.rmtree(tmp_path / "own")
+        (tmp_path / "own").write_text("in the way")
+        outbox.put("event", numbered("event", 1))
+        wait_for(lambda: outbox.trouble)
+        assert outbox.disk_free_bytes is None
+
+
 def test_the_order_holds_over_restarts_and_connections_that_break(tmp_path):
     sent = []
     for session in range(4):
@@ -307,7 +328,7 @@ def test_nobody_else_may_read_the_files(tmp_path):
     with outbox_in(folder) as outbox:
         outbox.put("result", numbered("result", 1))
         wait_for(is_on_disk(outbox))
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o750
         assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
 
 

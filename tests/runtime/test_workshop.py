@@ -17,6 +17,7 @@ class Supply:
     def __init__(self, path, error=None):
         self._path, self._error = path, error
         self.may_end, self.is_stopped = threading.Event(), threading.Event()
+        self.is_held = False
 
     def build(self):
         assert self.may_end.wait(30)
@@ -27,6 +28,9 @@ class Supply:
     def stop(self):
         self.is_stopped.set()
         self.may_end.set()
+
+    def hold(self, *, is_held):
+        self.is_held = is_held
 
 
 class Shop:
@@ -103,3 +107,11 @@ def test_a_stop_ends_the_work_and_is_no_failure(tmp_path):
 def test_its_words_are_those_of_the_supply(tmp_path):
     with Shop(tmp_path) as shop:
         assert shop.workshop.words == "half of it"
+
+
+def test_work_stands_still_while_it_is_held(tmp_path):
+    with Shop(tmp_path) as shop:
+        shop.workshop.hold(is_held=True)
+        assert shop.supply.is_held
+        shop.workshop.hold(is_held=False)
+        assert not shop.supply.is_held

@@ -51,6 +51,7 @@ class Keeper:
         self.quarantined: list[Quarantine] = []
         self.marker = Marker()
         self.min_free_bytes = 0
+        self.disk_free_bytes: int | None = None  # when it was looked at last
         self._stock, self._folder = stock, folder
         self._lock: Lock | None = None
         self._store: Store | None = None
@@ -173,8 +174,8 @@ class Keeper:
         if not store.is_in_place:
             raise UnusableError("it was moved or deleted")
         disk = os.statvfs(store.path.parent)
-        is_short = disk.f_bavail * disk.f_frsize < self.min_free_bytes
-        if not is_short:
+        self.disk_free_bytes = disk.f_bavail * disk.f_frsize
+        if self.disk_free_bytes >= self.min_free_bytes:
             self._stock.disk_bytes = None
         elif self._stock.disk_bytes is None:  # once: rows that come before others go make the file grow a little
             self._stock.disk_bytes = max(GROWTH_FLOOR_BYTES, int(store.file_bytes * FILL))

@@ -12,7 +12,7 @@ from edge_agent.core.ports import Message, Receipt
 from edge_agent.runtime.link import Down, Link, Up
 from edge_agent.runtime.outbox.keeper import Keeper, Quarantine
 from edge_agent.runtime.outbox.losses import Loss
-from edge_agent.runtime.outbox.rows import KINDS, Kind, Row
+from edge_agent.runtime.outbox.rows import KINDS, Depth, Kind, Row
 from edge_agent.runtime.outbox.sessions import SessionMark
 from edge_agent.runtime.outbox.stock import Stock
 
@@ -117,6 +117,15 @@ class Outbox:
     def waiting(self) -> int:
         """Messages that the broker has not confirmed."""
         return self._stock.waiting()
+
+    def depths(self) -> dict[Kind, Depth]:
+        """Each kind of them by itself."""
+        return self._stock.depths()
+
+    @property
+    def disk_free_bytes(self) -> int | None:
+        """The room on the disk of the records when it was looked at last; None where they are not on one."""
+        return None if self.trouble else self._keeper.disk_free_bytes
 
     @property
     def counts(self) -> dict[str, int]:

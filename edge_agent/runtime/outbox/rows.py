@@ -3,7 +3,7 @@
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Literal
 
 Kind = Literal["event", "result"]
@@ -40,6 +40,15 @@ class OnDisk:
     newest: int
 
 
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """What of a kind waits: rows, what they measure, and the oldest payload; None where there is none, or it was not read yet."""
+
+    rows: int
+    size: int  # bytes
+    oldest: bytes | None
+
+
 @dataclass(slots=True)
 class Lane:
     """One kind."""
@@ -59,6 +68,12 @@ class Lane:
         yield from self.flight
         yield from self.ready
         yield from (row for row in self.unwritten if row.place == "new")
+
+    def depth(self) -> Depth:
+        """How much waits."""
+        front = [*self.flight, *islice(self.ready, 1)]
+        oldest = min(front, key=lambda row: row.number, default=None)
+        return Depth(self.rows, self.bytes, oldest.payload if oldest else None)
 
     def insert(self, row: Row) -> None:
         """Makes it ready, at its place, which is nearly always the front or the end."""

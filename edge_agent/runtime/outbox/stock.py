@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from edge_agent.core.ports import Message
 from edge_agent.runtime.outbox.losses import Losses
-from edge_agent.runtime.outbox.rows import DROPPED, KINDS, Kind, Lane, OnDisk, Row
+from edge_agent.runtime.outbox.rows import DROPPED, KINDS, Depth, Kind, Lane, OnDisk, Row
 
 ROOM = 200  # rows of a kind that are ready: more than are sent between two looks at the disk
 MEMORY_ROWS = 10_000  # of what is not on disk: a disk may be gone for long,
@@ -56,6 +56,11 @@ class Stock:
         """All that is not delivered."""
         with self._lock:
             return sum(lane.rows for lane in self._lanes.values())
+
+    def depths(self) -> dict[Kind, Depth]:
+        """Each kind by itself."""
+        with self._lock:
+            return {kind: lane.depth() for kind, lane in self._lanes.items()}
 
     def unwritten(self) -> int:
         """Those of them that are not on disk."""

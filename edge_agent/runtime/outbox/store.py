@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pydantic_core import from_json
 
+from edge_agent.runtime.folders import make_folder
 from edge_agent.runtime.outbox import sessions
 from edge_agent.runtime.outbox.rows import KINDS, Kind, OnDisk, Row
 from edge_agent.runtime.outbox.sessions import SessionMark
@@ -55,9 +56,7 @@ class Lock:
 
     def __init__(self, folder: Path) -> None:
         """Takes it. Raises `LockedError`, and `OSError` where the folder cannot be used."""
-        if not folder.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(0o700)
+        make_folder(folder)
         self._fd = os.open(folder / "outbox.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

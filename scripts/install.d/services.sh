@@ -1,0 +1,57 @@
+# Part of scripts/install: the instances, and whether they get ready.
+# shellcheck shell=bash disable=SC2154,SC2034 # what is set and used elsewhere: scripts/install
+
+show() { systemctl show -p "$2" --value "edge-agent@$1.service"; }
+
+instances() { # STATE…: names of the instances in one of these states
+  local state
+  for state in "$@"; do
+    systemctl list-units --all --plain --no-legend --state="$state" 'edge-agent@*.service' 2>/dev/null
+  done | sed -n 's/^edge-agent@\([^ ]*\)\.service .*/\1/p' | sort -u
+}
+
+# Whether the instance gets ready, and stays so for a moment.
+wait_ready() {
+  local until_s=$((SECONDS + ready_within)) ends first state
+  first=$(show "$1" NRestarts)
+  while [ "$SECONDS" -lt "$until_s" ]; do
+    state=$(show "$1" ActiveState) ends=$(show "$1" NRestarts)
+    [ "$ends" -ge "$first" ] || first=$ends
+    if [ "$state" = active ]; then
+      sleep "$SETTLE_S"
+      [ "$(show "$1" ActiveState)$(show "$1" NRestarts)" != "active$ends" ] || return 0
+    elif [ "$state" = failed ] || [ $((ends - first)) -ge "$ENDS_MOST" ]; then
+      return 1
+    fi
+    sleep 0.5
+  done
+  return 1
+}
+
+tell_why() { # NAME: what stands in its journal
+  say "edge-agent@$1 is not ready: $(show "$1" ActiveState), result $(show "$1" Result), exit code $(show "$1" ExecMainStatus)"
+  journalctl -u "edge-agent@$1" --since "@$started" -n 15 --no-pager -o cat >&2 || true
+}
+
+# Restarts these and waits; 1 where one of them does not get ready. Their names are in `not_ready`.
+start_all() {
+  local instance
+  not_ready=()
+  [ $# -gt 0 ] || return 0
+  local started verb=start # where nothing is new, those that run go on
+  [ -z "$is_changed$is_dry" ] || verb=restart
+  started=$(date +%s)
+  for instance in "$@"; do
+    system systemctl "$verb" --no-block "edge-agent@$instance.service"
+  done
+  [ -z "$is_dry$root" ] || return 0
+  for instance in "$@"; do
+    if wait_ready "$instance"; then
+      say "edge-agent@$instance is ready: $(show "$instance" StatusText)"
+    else
+      not_ready+=("$instance")
+      tell_why "$instance"
+    fi
+  done
+  [ "${#not_ready[@]}" -eq 0 ]
+}
