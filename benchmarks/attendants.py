@@ -1,10 +1,10 @@
 """What all that watches over the line costs it: flight recorder, status, metrics and health messages together.
 
-    python -m benchmarks.attendants [--repeat N] [--seconds S] [--fps N] [--bundled] [--json]
+    python -m benchmarks.attendants [--part NAME] [--repeat N] [--seconds S] [--fps N] [--bundled] [--json]
 
 Two agents that begin the same way (`benchmarks.attended`), one with and one without them, take turns (A B B A) on the same
-pictures, with a mosquitto on loopback and a subscriber in a process of its own. Status and metrics are asked for all the
-while, as a person and Prometheus would. The cost of a frame is the processor time of the whole process, by the kernel's
+pictures, with a mosquitto on loopback and a subscriber in a process of its own. The status is asked for every two seconds
+all the while, as `status --watch` does. The cost of a frame is the processor time of the whole process, by the kernel's
 count, over the frames of the window; what the verdicts are late by is told beside it. Differences are of neighbours.
 
 Example: python -m benchmarks.attendants --repeat 6 --seconds 30
@@ -19,7 +19,6 @@ import statistics
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,13 +27,13 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks import rig
+from benchmarks.attended import PARTS
 from benchmarks.verdicts import Ear
 from edge_agent.models.bundled import ONNX
-from tests.brokers import free_port, running_broker
+from tests.brokers import running_broker
 
 SETTLE_S = 4.0  # after the first verdict: the first text file is written 2 s after the start
 LOOK_S = 2.0  # `status --watch`
-SCRAPE_S = 15.0  # Prometheus
 ROUND = ("with", "without", "without", "with")
 MOST_MS, MOST_MB = 0.2, 15.0
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -54,13 +53,9 @@ class Window:
 class Agent(rig.Process):
     """`benchmarks.attended` as a process."""
 
-    def __init__(self, how: str, config: dict[str, Any], folder: Path) -> None:
-        self._how = how
-        super().__init__("agent", config, folder)
-
-    def command(self) -> list[str | Path]:
-        """Instead of one of the agent's own."""
-        return [sys.executable, "-m", "benchmarks.attended", self._how, self.config_file]
+    def command(self, *words: str) -> list[str | Path]:
+        """Instead of one of the agent's own; the words are the parts that it has."""
+        return [sys.executable, "-m", "benchmarks.attended", self.config_file, *words]
 
     def cpu_s(self) -> float:
         """Of the process, since its start."""
@@ -82,16 +77,14 @@ class Agent(rig.Process):
 def measure(how: str, folder: Path, wish: argparse.Namespace, port: int) -> Window:
     """One agent, from its start to its stop."""
     folder.mkdir()
-    config = rig.agent_config(port, wish.model, folder, fps=wish.fps)
-    http_port = free_port()
-    config["metrics"] = {"http_port": http_port}
+    parts = (wish.part or tuple(PARTS)) if how == "with" else ()
     ear = Ear(port, f"{rig.ROOT}/verdict/top")
-    agent = Agent(how, config, folder)
+    agent = Agent("agent", rig.agent_config(port, wish.model, folder, fps=wish.fps), folder, *parts)
     try:
         agent.wait_for_log("state", state="running")
         time.sleep(SETTLE_S)
         cpu_s, frames = agent.cpu_s(), ear.count
-        look(agent, folder / "records" / "status.sock", http_port, wish.seconds, asks=how == "with")
+        look(agent, folder / "records" / "status.sock" if "status" in parts else None, wish.seconds)
         cpu_s, frames = agent.cpu_s() - cpu_s, ear.count - frames
         rss_mb = agent.rss_mb()
         agent.check()
@@ -103,19 +96,14 @@ def measure(how: str, folder: Path, wish: argparse.Namespace, port: int) -> Wind
     return Window(how, frames, 1e3 * cpu_s / frames, rss_mb, rig.spread(late_ms))
 
 
-def look(agent: Agent, status: Path, http_port: int, seconds: float, *, asks: bool) -> None:
-    """Waits so long, and asks the agent meanwhile."""
+def look(agent: Agent, status: Path | None, seconds: float) -> None:
+    """Waits so long, and asks the agent meanwhile how it is."""
     until_s = time.monotonic() + seconds
-    scrape_due_s = 0.0
-    while (now_s := time.monotonic()) < until_s:
-        if asks and now_s >= scrape_due_s:
-            scrape_due_s = now_s + SCRAPE_S
-            with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/metrics", timeout=rig.UP_S) as answer:
-                answer.read()
-        if asks:
+    while (left_s := until_s - time.monotonic()) > 0:
+        if status is not None:
             read_status(status)
         agent.check()
-        time.sleep(min(LOOK_S, max(0.0, until_s - time.monotonic())))
+        time.sleep(min(LOOK_S, left_s))
 
 
 def read_status(path: Path) -> dict[str, Any]:
@@ -181,6 +169,7 @@ def verdict(said: dict[str, Any]) -> str:
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=PARTS, action="append", help="only this one; may be given again")
     parser.add_argument("--repeat", type=int, default=4, help="rounds of four windows (default: 4)")
     parser.add_argument("--seconds", type=float, default=30, help="of a window (default: 30)")
     parser.add_argument("--fps", type=float, default=20, help="parts a second (default: 20)")

@@ -1,6 +1,6 @@
-"""An agent with or without all that watches over it, for `benchmarks.attendants`. Both begin the same way.
+"""An agent with none, some or all of what watches over it, for `benchmarks.attendants`. All begin the same way.
 
-python -m benchmarks.attended with|without CONFIG
+python -m benchmarks.attended CONFIG [PART...]
 """
 
 import gc
@@ -8,6 +8,7 @@ import math
 import queue
 import signal
 import sys
+from collections.abc import Collection
 from dataclasses import fields
 from pathlib import Path
 
@@ -15,35 +16,46 @@ from edge_agent import logs
 from edge_agent.app.agent import build
 from edge_agent.config import load
 from edge_agent.runtime.agent import Agent, Wish
-from edge_agent.runtime.status import StatusBoard
+from edge_agent.runtime.metrics_file import MetricsFile
+from edge_agent.runtime.recorder import Recorder
+from edge_agent.runtime.status import StatusBoard, StatusFile
+from edge_agent.runtime.status_socket import StatusServer
+
+PARTS: dict[str, tuple[type, ...]] = {
+    "recorder": (Recorder,),
+    "status": (StatusBoard, StatusFile, StatusServer),
+    "metrics": (MetricsFile,),
+    "health": (),
+}
 
 
 class Bare(Agent):
-    """No attendants, no status, no health messages."""
-
-    @classmethod
-    def of(cls, agent: Agent) -> "Bare":
-        """The same parts, but for those."""
-        bare = cls(**{field.name: getattr(agent, field.name) for field in fields(agent)})
-        bare.attendants = ()
-        bare.watches = [watch for watch in agent.watches if not isinstance(watch, StatusBoard)]
-        bare.desk.recorder = bare.desk.evidence = None
-        return bare
+    """Without health messages."""
 
     def _publish_health(self) -> None:
         self._health_due_s = math.inf
 
 
+def reduced(agent: Agent, parts: Collection[str]) -> Agent:
+    """The same agent with those parts alone."""
+    make = Agent if "health" in parts else Bare
+    left = make(**{field.name: getattr(agent, field.name) for field in fields(agent)})
+    others = tuple(kind for part, kinds in PARTS.items() if part not in parts for kind in kinds)
+    left.attendants = tuple(one for one in agent.attendants if not isinstance(one, others))
+    left.watches = tuple(one for one in agent.watches if not isinstance(one, others))
+    if "recorder" not in parts:
+        left.desk.recorder = None
+    return left
+
+
 def main() -> None:
     """Until SIGTERM."""
-    how, path = sys.argv[1], Path(sys.argv[2])
+    path, *parts = sys.argv[1:]
     wishes: queue.SimpleQueue[Wish] = queue.SimpleQueue()
     signal.signal(signal.SIGTERM, lambda *_: wishes.put("stop"))
-    loaded = load(path)
+    loaded = load(Path(path))
     logs.configure(loaded.config.log.level, loaded.config.log.format)
-    agent, _ = build(loaded, wishes)
-    if how == "without":
-        agent = Bare.of(agent)
+    agent = reduced(build(loaded, wishes)[0], parts)
     agent.start()
     gc.freeze()
     agent.wait()

@@ -1,12 +1,13 @@
-"""Makes the pictures of the README: a frame of the simulated line as the model sees it, and the demo's display.
+"""Makes the pictures of the documents: a simulated frame as the model sees it, the demo's display, and `status`.
 
     .venv/bin/python scripts/make_pictures.py [--seed N]
 
-Writes docs/pictures/frame.jpg, demo.svg and score.svg. Needs mosquitto; takes half a minute.
+Writes docs/pictures/frame.jpg, demo.svg, status.svg and score.svg. Needs mosquitto; takes half a minute.
 """
 
 import argparse
 import io
+import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +23,9 @@ from edge_agent.app.demo.simulated import Wish
 from edge_agent.app.demo.trial import View
 from edge_agent.app.display import picture, score_table
 from edge_agent.app.engine import EngineRequest, open_engine
+from edge_agent.app.instances import find
+from edge_agent.app.status import look
+from edge_agent.app.status_screen import WIDTH, screen
 from edge_agent.cameras.simulator import Config
 from edge_agent.cameras.simulator.line import Line
 from edge_agent.core.datatypes import Thresholds
@@ -36,9 +40,10 @@ WIDTH_PX = 960
 class Photographer:
     """A viewer that keeps one screen of the display: the one with most to tell."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: Path) -> None:
         self.screen: RenderableType | None = None
-        self._most = 0
+        self.status: RenderableType | None = None
+        self._config, self._most = config, 0
 
     def say(self, words: str) -> None:
         """What the demo is about to do."""
@@ -49,6 +54,13 @@ class Photographer:
         rejects = sum(told.word == "reject" for told in view.recent[-6:])
         if rejects >= self._most:
             self._most, self.screen = rejects, picture(view, COLUMNS, time.monotonic_ns())
+            self._look()
+
+    def _look(self) -> None:
+        """What `edge-agent status` shows at the same moment."""
+        report = look(find(str(self._config)))
+        if report.condition == "up":
+            self.status = screen(report)
 
 
 def main() -> None:
@@ -59,11 +71,13 @@ def main() -> None:
     logs.configure("warning")
     FOLDER.mkdir(exist_ok=True)
     take_frame(seed)
-    viewer = Photographer()
-    finished = run_demo(Wish(SECONDS, None, seed), viewer, find_mosquitto())
-    if viewer.screen is None:
+    with tempfile.TemporaryDirectory() as folder:
+        viewer = Photographer(Path(folder, "line.toml"))
+        finished = run_demo(Wish(SECONDS, None, seed), viewer, find_mosquitto(), Path(folder))
+    if viewer.screen is None or viewer.status is None:
         raise SystemExit("the demo showed nothing")
     save(viewer.screen, "demo", "edge-agent demo")
+    save(viewer.status, "status", "edge-agent status", WIDTH)
     save(score_table(finished.sheet), "score", "edge-agent demo: the score sheet")
     print(finished.sheet.sentence)
 
@@ -91,10 +105,10 @@ def moment(seed: int) -> float:
     return max((0.1 * step for step in range(600)), key=defects)
 
 
-def save(screen: RenderableType, name: str, title: str) -> None:
+def save(shown: RenderableType, name: str, title: str, columns: int = COLUMNS) -> None:
     """A screen of the terminal as SVG."""
-    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
-    console.print(screen)
+    console = Console(record=True, width=columns, file=io.StringIO(), force_terminal=True)
+    console.print(shown)
     console.save_svg(str(FOLDER / f"{name}.svg"), title=title)
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +20,26 @@ _RED = (0, 0, 255)
 def annotate(
     image: Image,
     detections: Detections,
-    labels: tuple[str, ...],
+    labels: Sequence[str],
     line: Segment | None = None,
     direction: Direction = "any",
 ) -> Image:
     """A copy with each detection's box, name and score; `line` is in fractions of the frame, with an arrow across it."""
+    picture: Image = np.ascontiguousarray(image).copy()
+    draw_on(picture, detections, labels, line, direction)
+    return picture
+
+
+def draw_on(
+    picture: Image,
+    detections: Detections,
+    labels: Sequence[str],
+    line: Segment | None = None,
+    direction: Direction = "any",
+) -> None:
+    """As `annotate`, into the picture itself."""
     import cv2
 
-    picture: Image = np.ascontiguousarray(image).copy()
     height, width = picture.shape[:2]
     stroke = max(1, round(max(height, width) / 640))
     if line is not None:
@@ -39,7 +52,6 @@ def annotate(
         colour = _COLOURS[class_id % len(_COLOURS)]
         cv2.rectangle(picture, (x1, y1), (x2, y2), colour, 2 * stroke)
         _write_label(picture, f"{labels[class_id]} {score:.2f}", (x1, y1), colour, stroke)
-    return picture
 
 
 def _draw_line(picture: Image, line: Segment, direction: Direction, stroke: int) -> None:

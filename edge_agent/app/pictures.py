@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
-from edge_agent.app.annotate import annotate
+from edge_agent.app.annotate import draw_on
 from edge_agent.app.places import own_folder
 from edge_agent.config import AgentConfig, LineTrigger
 from edge_agent.core.datatypes import Detections, Image
@@ -53,8 +53,11 @@ class Artist:
 
     def draw(self, image: Image, detections: Detections, sent: Sent) -> Image:
         """A copy of the picture, with a strip of text below it: no pixel of the part is written over by words."""
-        picture = annotate(image, detections, tuple(self._scribe.labels), *self._lines.get(sent.part.camera, ()))
-        return np.vstack([picture, _strip(self._caption(sent), picture.shape[1])])
+        strip, height = _strip(self._caption(sent), image.shape[1]), image.shape[0]
+        picture: Image = np.empty((height + len(strip), *image.shape[1:]), np.uint8)
+        picture[:height], picture[height:] = image, strip
+        draw_on(picture[:height], detections, self._scribe.labels, *self._lines.get(sent.part.camera, ()))
+        return picture
 
     def _caption(self, sent: Sent) -> str:
         reasons = "; ".join(

@@ -9,6 +9,7 @@ import typer
 
 import edge_agent
 from edge_agent.cli import (
+    bundle,
     check,
     demo,
     detect,
@@ -48,6 +49,7 @@ app.command(epilog=doctor.EPILOG, rich_help_panel=TECHNICIANS)(doctor.doctor)
 app.command(epilog=logs.EPILOG, rich_help_panel=TECHNICIANS)(logs.logs)
 app.command(epilog=why.EPILOG, rich_help_panel=TECHNICIANS)(why.why)
 app.command(epilog=explain.EPILOG, rich_help_panel=TECHNICIANS)(explain.explain)
+app.command(epilog=bundle.EPILOG, rich_help_panel=TECHNICIANS)(bundle.bundle)
 app.add_typer(model.app, name="model")
 app.add_typer(profile.app, name="profile")
 

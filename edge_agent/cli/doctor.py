@@ -8,11 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-import edge_agent
 from edge_agent.errors import EX_USAGE, UsageError
 
 if TYPE_CHECKING:
@@ -48,12 +47,12 @@ def doctor(
     the broker is told once more that this device is offline. Exit code 1 where something failed, else 0.
     """
     from edge_agent import logs
-    from edge_agent.app.doctor import examine, look_around
+    from edge_agent.app.doctor import document, examine, look_around
 
     logs.configure("error")
-    instance = _instance(config, root)
+    instance = chosen_instance(config, root)
     context = look_around(instance, root.absolute(), probe_verdicts=probe_verdicts)
-    with _progress() as tell:
+    with progress() as tell:
         reports, all_ended = examine(context, tell)
     if as_json:
         typer.echo(json.dumps(document(reports, instance), indent=2))
@@ -66,7 +65,7 @@ def doctor(
     raise typer.Exit(code)
 
 
-def _instance(given: str | None, root: Path) -> "Instance | None":
+def chosen_instance(given: str | None, root: Path) -> "Instance | None":
     """The agent that is meant; none where there is none to be found, for the board can be looked at all the same."""
     from edge_agent.app import instances
 
@@ -75,29 +74,6 @@ def _instance(given: str | None, root: Path) -> "Instance | None":
     if given is None and not instances.find_all(root):
         return None
     return instances.find(given, root)
-
-
-def document(reports: "list[Report]", instance: "Instance | None") -> dict[str, Any]:
-    """What `--json` prints, and a bundle holds."""
-    levels = Counter(report.finding.level for report in reports)
-    return {
-        "ok": not levels["fail"],
-        "name": instance.name if instance else None,
-        "config": str(instance.config) if instance and instance.config else None,
-        "version": edge_agent.__version__,
-        "counts": {level: levels[level] for level in ("fail", "warn", "ok", "skip")},
-        "checks": [
-            {
-                "name": report.check.name,
-                "group": report.check.group,
-                "about": report.finding.about or None,
-                "level": report.finding.level,
-                "evidence": report.finding.evidence,
-                "fix": report.finding.fix,
-            }
-            for report in reports
-        ],
-    }
 
 
 def _print(reports: "list[Report]", instance: "Instance | None", *, show_all: bool) -> None:
@@ -127,7 +103,7 @@ def _sum(reports: "list[Report]", instance: "Instance | None", *, show_all: bool
 
 
 @contextmanager
-def _progress() -> "Iterator[Callable[[str], None]]":
+def progress() -> "Iterator[Callable[[str], None]]":
     """A line on standard error, where a person waits there."""
     if not os.isatty(2):
         yield lambda _: None

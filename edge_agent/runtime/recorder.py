@@ -31,6 +31,7 @@ MOST_WAITING = 2000  # notes of each ring, while the disk does not answer: some 
 TEXT_MOST = 4000  # letters of each text in an entry of the log: a traceback may be long
 TELL_EVERY_S = 60.0
 EVENT_KINDS = ("log",)
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 About = Mapping[str, Any] | bytes
 _Note = tuple[int, int, str, About]  # order, CLOCK_MONOTONIC, kind, what
@@ -182,6 +183,8 @@ class Recorder:
 
     def _pack(self, file: FlightFile) -> None:
         """Numbers in the order of the notes."""
+        now_ns = self._clock.mono_ns()
+        now_us = micros(self._clock.utc_of(now_ns))
         taken = [
             (waiting.notes.popleft(), name)
             for name, waiting in self._waiting.items()
@@ -190,7 +193,7 @@ class Recorder:
         for (_, mono_ns, kind, about), name in sorted(taken, key=lambda pair: pair[0][0]):
             if kind == "setting":
                 self._setting = about
-            stamp = Stamp(self._number + 1, micros(self._clock.utc_of(mono_ns)), mono_ns, self._session)
+            stamp = Stamp(self._number + 1, now_us - (now_ns - mono_ns) // 1000, mono_ns, self._session)
             try:
                 record = pack(stamp, kind, about if isinstance(about, bytes) else _json(about))
             except (TypeError, ValueError):
@@ -233,7 +236,7 @@ class Recorder:
 def _json(about: Mapping[str, Any]) -> bytes:
     """What is long is cut. An entry of the log has a time of its own, which the record has too."""
     facts = {key: _cut(value) for key, value in about.items() if key != "timestamp"}
-    return json.dumps(facts, separators=(",", ":")).encode()
+    return _encode(facts).encode()
 
 
 def _cut(value: Any) -> Any:

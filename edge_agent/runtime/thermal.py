@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from edge_agent.runtime.health import Vitals
-from edge_agent.runtime.reporter import Reporter, Severity
+from edge_agent.runtime.reporter import Reporter
 
 STEP_S = 10.0  # the heat of what was shed is still there
 CALM_S, CALM_MOST_S = 60.0, 3600.0
@@ -73,20 +73,28 @@ class ThermalWatch:
         self._switches[what](True)
         self.shed += (what,)
         self._stepped_s, self._restored_s = now_s, -math.inf
-        self._tell("load_shed", "warning", what, WORDS[what][0], vitals)
+        text = f"{_heat(vitals)}: {WORDS[what][0]}"
+        self._reporter.event("load_shed", "warning", text, _facts(what, vitals))
 
     def _restore_last(self, vitals: Vitals, now_s: float) -> None:
         *left, what = self.shed
         self._switches[what](False)
         self.shed = tuple(left)
         self._stepped_s = self._restored_s = now_s
-        self._tell("load_restored", "info", what, WORDS[what][1], vitals)
+        text = f"{_heat(vitals)}: {WORDS[what][1]}"
+        self._reporter.event("load_restored", "info", text, _facts(what, vitals))
 
-    def _tell(self, code: str, severity: Severity, what: str, words: str, vitals: Vitals) -> None:
-        celsius, flags = vitals.temperature_c, ", ".join(vitals.throttled or ()) or None
-        heat = "of unknown temperature" if celsius is None else f"at {celsius:.1f} °C"
-        text = f"the board is {heat}{f' and held back ({flags})' if _is_held_back(vitals) else ''}: {words}"
-        self._reporter.event(code, severity, text, {"what": what, "temperature_c": celsius, "throttled": flags})
+
+def _heat(vitals: Vitals) -> str:
+    """How hot the board is, for a person."""
+    celsius, flags = vitals.temperature_c, ", ".join(vitals.throttled or ())
+    heat = "of unknown temperature" if celsius is None else f"at {celsius:.1f} °C"
+    return f"the board is {heat}{f' and held back ({flags})' if _is_held_back(vitals) else ''}"
+
+
+def _facts(what: str, vitals: Vitals) -> dict[str, str | float | None]:
+    flags = ", ".join(vitals.throttled or ()) or None
+    return {"what": what, "temperature_c": vitals.temperature_c, "throttled": flags}
 
 
 def _is_held_back(vitals: Vitals) -> bool:

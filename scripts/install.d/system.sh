@@ -33,10 +33,9 @@ preflight() {
   if [ -z "$root" ]; then
     local version
     version=$(systemctl --version 2>/dev/null | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
-    [ -n "$version" ] || give_up "there is no systemd here; docs/configuration.md says how to run the agent without"
+    [ -n "$version" ] || give_up "there is no systemd here; README.md says how to install edge-agent without a service"
     [ "$version" -ge 249 ] || give_up "systemd is $version, and 249 is needed: Ubuntu 22.04, JetPack 6 or Debian 12"
   fi
-  mkdir_p "$opt"
   local free_mb
   free_mb=$(df -Pm "$(existing "$opt")" | awk 'NR == 2 {print $4}')
   [ "$free_mb" -ge "$NEED_MB" ] || give_up "$opt: $free_mb MB are free, and $NEED_MB MB are needed; make room there"
@@ -50,6 +49,7 @@ existing() { # the nearest folder above that is there
 
 alone() { # one at a time
   [ -z "$is_dry" ] || return 0
+  mkdir_p "$opt"
   exec 9>"$opt/.lock"
   flock -n 9 || give_up "another installation is going on ($opt/.lock)"
 }
@@ -57,29 +57,31 @@ alone() { # one at a time
 find_python() {
   python=${PYTHON:-/usr/bin/python3}
   [ -x "$python" ] || command -v "$python" >/dev/null || install_packages python3 || true
-  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null ||
-    give_up "$python is $("$python" --version 2>&1 || echo "not there"); Python 3.10 or newer is needed: PYTHON=python3.12 scripts/install"
-  python_version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+  "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null ||
+    give_up "$python is $("$python" --version 2>&1 || echo "not there"); Python 3.10 or newer is needed:" \
+      "PYTHON=python3.12 scripts/install"
+  python_version=$("$python" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 }
 
-has_modules() { "$python" -c "import $1" >/dev/null 2>&1; }
+has_modules() { "$python" -I -c "import $1" >/dev/null 2>&1; }
+
+# MODULES PACKAGE…: whether Python has them, if need be after their packages were installed.
+can_have() { has_modules "$1" || { install_packages "${@:2}" && { [ -n "$is_dry" ] || has_modules "$1"; }; }; }
 
 # Debian's packages, where there are such; without network (--wheels) they have to be there.
 install_packages() {
-  [ -z "$root" ] || return 1
-  if [ -n "$wheels" ] && [ "$action" != download ]; then
-    return 1
+  if [ -n "$root" ] || { [ -n "$wheels" ] && [ "$action" != download ]; }; then return 1; fi
+  command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ] || return 1
+  local package apt=(env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
+  if [ -z "$is_dry" ] && [ -z "${apt_is_fresh:-}" ]; then
+    "${apt[@]}" update >&2 </dev/null || say "apt-get update failed; going on with the package lists as they are"
+    apt_is_fresh=yes
   fi
-  command -v apt-get >/dev/null || return 1
-  local package wanted=()
-  [ -n "$is_dry" ] || [ -n "${apt_is_fresh:-}" ] || apt-get -q -o DPkg::Lock::Timeout=300 update >&2 </dev/null || say "apt-get update failed; going on with the lists as they are"
-  apt_is_fresh=yes
   for package in "$@"; do
-    apt-cache show "$package" >/dev/null 2>&1 && wanted+=("$package")
+    apt-cache show "$package" >/dev/null 2>&1 || return 1
   done
-  [ "${#wanted[@]}" -eq $# ] || return 1
   say "installing $* with apt-get"
-  run env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@" >&2 </dev/null
+  run "${apt[@]}" install -y --no-install-recommends "$@" >&2 </dev/null
 }
 
 # What pip installs for this board, in `wanted`, with the system's own packages seen or not, in `sees_system`.
@@ -88,9 +90,8 @@ choose_packages() {
   local extras=desk,gpio
   case $board in
     pi)
-      has_modules picamera2,cv2 || install_packages python3-picamera2 python3-opencv || true
       extras=pi,gpio
-      if has_modules picamera2,cv2; then # an OpenCV of pip would bring a numpy that Picamera2 may not know
+      if can_have picamera2,cv2 python3-picamera2 python3-opencv; then # an OpenCV of pip would bring a numpy that Picamera2 may not know
         sees_system=yes extras=gpio
         wanted+=(ai-edge-litert)
       else
@@ -98,10 +99,10 @@ choose_packages() {
       fi
       ;;
     jetson)
-      has_modules tensorrt || install_packages tensorrt python3-libnvinfer || true
-      has_modules cv2 || install_packages nvidia-opencv || install_packages python3-opencv || true
-      has_modules cv2 || give_up "$python has no cv2; install nvidia-opencv (docs/jetson.md), or with it all of nvidia-jetpack"
-      has_modules tensorrt || say "$python has no tensorrt: ONNX Runtime will run models on the CPU (docs/jetson.md)"
+      can_have cv2 nvidia-opencv || can_have cv2 python3-opencv ||
+        give_up "$python has no cv2; install nvidia-opencv (docs/jetson.md), or with it all of nvidia-jetpack"
+      can_have tensorrt tensorrt python3-libnvinfer ||
+        say "$python has no tensorrt: ONNX Runtime will run models on the CPU (docs/jetson.md)"
       sees_system=yes extras=cuda,gpio
       wanted+=("$(cuda_bindings)" onnxruntime)
       ;;
@@ -113,7 +114,7 @@ choose_packages() {
   wanted=("$(own_package "$extras")" "${wanted[@]}")
 }
 
-has_numpy_1() { "$python" -c 'import numpy, sys; sys.exit(numpy.__version__.startswith("1.") is False)' 2>/dev/null; }
+has_numpy_1() { "$python" -I -c 'import numpy, sys; sys.exit(not numpy.__version__.startswith("1."))' 2>/dev/null; }
 
 cuda_bindings() { # of CUDA's major version: 12 with JetPack 6, 13 with 7
   if grep -q '^# R36' "$root/etc/nv_tegra_release" 2>/dev/null; then

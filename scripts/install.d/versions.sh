@@ -37,16 +37,30 @@ make_version() {
   remove_leftovers
   mkdir_p "$opt/versions"
   make_venv "$new" ${sees_system:+--system-site-packages}
-  pip_install "$new" "${wanted[@]}" || { run rm -rf "$new"; give_up "pip could not install edge-agent: the reason stands above; nothing was changed"; }
+  pip_install "$new" "${wanted[@]}" || refuse "pip could not install edge-agent"
   [ -n "$is_dry" ] && return
   cp -R "$here/systemd" "$new/systemd"
-  "$new/bin/edge-agent" --version >/dev/null || { rm -rf "$new"; give_up "the new version does not start: the reason stands above; nothing was changed"; }
-  sync -f "$new" # the link must not be on the disk before what it points at
+  "$new/bin/edge-agent" --version >/dev/null || refuse "the new version does not start"
   echo "$id" >"$new/edge-agent.complete"
+  sync -f "$new" # the link must not be on the disk before what it points at
+}
+
+check_board() { # there are some for which there are no engines
+  local facts
+  [ -z "$is_dry$root" ] || return 0
+  facts=$("$new/bin/edge-agent" profile detect --json)
+  grep -q '^  "supported": false' <<<"$facts" || return 0
+  [ "$new" = "$(current)" ] || rm -rf "$new"
+  give_up "this board cannot be served: $(sed -n 's/^  "reason": "\(.*\)",$/\1/p' <<<"$facts")"
+}
+
+refuse() { # WHY
+  run rm -rf "$new"
+  give_up "$1: the reason stands above; nothing was changed"
 }
 
 make_venv() { # DIR [OPTION]
-  if "$python" -c 'import ensurepip' 2>/dev/null || install_packages "python$python_version-venv"; then
+  if "$python" -I -c 'import ensurepip' 2>/dev/null || install_packages "python$python_version-venv"; then
     run "$python" -m venv "${@:2}" "$1"
     return
   fi
@@ -92,6 +106,7 @@ switch_to() {
   esac
   if [ -n "$old" ] && [ "$old" != "$1" ]; then point "$opt/previous" "versions/$(basename "$old")"; fi
   point "$opt/current" "versions/$(basename "$1")"
+  run sync -f "$(existing "$opt")"
   system systemctl daemon-reload
   system journalctl --quiet --update-catalog || say "the journal's catalogue could not be brought up to date"
 }

@@ -4,10 +4,12 @@ import shutil
 import signal
 import stat
 import subprocess
+from contextlib import closing
 
 import cv2
 import pytest
 
+from edge_agent.app.flight import Flight
 from tests.brokers import Listener
 from tests.hardware.trees import make_zone
 from tests.processes import ended
@@ -54,6 +56,9 @@ def test_each_reject_leaves_a_picture_with_its_box_and_nothing_of_it_on_the_wire
         run_until(tmp_path, line(tmp_path, broker), lambda: len(pictures(tmp_path)) >= 4)
         everything.hear_out()
     assert [trace for heard in everything.heard for trace in pictures_in(heard.payload)] == []
+    with closing(Flight(tmp_path / "state" / "edge-agent" / "test-01" / "flight.log")) as flight:
+        noted = {record.body["file"] for record in flight.records() if record.kind == "picture"}
+    assert noted == {path.name for path in pictures(tmp_path)}
     results = {heard.json["verdict_seq"]: heard.json for heard in everything.on("result/top")}
     for path in pictures(tmp_path):
         camera, seq, verdict, session = path.stem.split("-")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import stat
@@ -29,12 +28,12 @@ pytestmark = pytest.mark.system
 NOBODY = 65534
 
 
-def config_of(folder, *, fps=20, device="test-01", source=PHOTOS, deadline_ms=20_000, **how):
+def config_of(folder, *, fps=20, device="test-01", deadline_ms=20_000, **how):
     model = recording(folder / "engine.npz", **how)
     device = DEVICE.replace("test-01", device)
     verdict = f"[verdict]\ndeadline_ms = {deadline_ms}\nvalid_ms = 30000\n"
     rest = f'[recorder]\nmax_mb = 0\n[records]\nfolder = "{folder}/own"\n[stdout]\n'
-    return f'{device}[model]\npath = "{model}"\n{replay(source, fps=fps)}\n{verdict}{rest}'
+    return f'{device}[model]\npath = "{model}"\n{replay(PHOTOS, fps=fps)}\n{verdict}{rest}'
 
 
 @contextmanager
@@ -127,10 +126,8 @@ def test_a_wrong_configuration_is_named_though_nothing_ever_ran(tmp_path):
 
 
 def test_a_camera_that_is_lost_is_an_error_with_what_to_do(tmp_path):
-    source = tmp_path / "pictures"
-    shutil.copytree(PHOTOS, source)
-    with agent_in(tmp_path, source=source):
-        shutil.rmtree(source)
+    config = config_of(tmp_path).replace('kind = "replay"', 'kind = "opencv"').replace(str(PHOTOS), "/dev/video63")
+    with running_agent(tmp_path, config.replace("loop = true", "")):
         assert ended(lambda: told(tmp_path).get("state") == "error")
         shown = run_status(tmp_path)
     assert shown.returncode == 2
@@ -147,7 +144,7 @@ def test_missed_deadlines_are_degraded(tmp_path):
 
 
 def test_an_engine_that_hangs_is_seen(tmp_path):
-    with agent_in(tmp_path, hang_after=12):
+    with agent_in(tmp_path, hang_after=12, deadline_ms=500):
         assert ended(lambda: told(tmp_path).get("state") == "error")
         report = report_on(tmp_path)
     assert report.exit_code == 2
@@ -180,7 +177,7 @@ def test_a_second_agent_in_the_same_folder_leaves_the_first_ones_status_alone(tm
     other = tmp_path / "other"
     other.mkdir()
     with agent_in(tmp_path):
-        assert ended(lambda: (tmp_path / "own" / FILE).exists())
+        assert ended((tmp_path / "own" / FILE).exists)
         with running_agent(other, config_of(tmp_path)) as second:
             assert second.ended() == 1
         assert report_on(tmp_path).state == "running"

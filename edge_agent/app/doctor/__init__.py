@@ -7,14 +7,18 @@ The files are the groups: `configuration`, `board`, `storage`, `cameras` (with `
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import edge_agent
 from edge_agent.app.doctor import board, broker, cameras, configuration, model, service, storage
 from edge_agent.app.doctor.context import Context, look_around
 from edge_agent.app.doctor.findings import Check, Finding, Level, skip, warn
+from edge_agent.app.instances import Instance
 
-__all__ = ["CHECKS", "Report", "examine", "look_around"]
+__all__ = ["CHECKS", "Report", "document", "examine", "look_around"]
 
 CHECKS: tuple[Check, ...] = (
     *configuration.CHECKS,
@@ -68,6 +72,29 @@ def examine(
     late = [_late(limit_s)]
     reports = [Report(check, finding) for check in checks for finding in found.get(check.name, late)]
     return sorted(reports, key=lambda report: WORST_FIRST.index(report.finding.level)), len(found) == len(checks)
+
+
+def document(reports: Sequence[Report], instance: Instance | None) -> dict[str, Any]:
+    """What `--json` prints, and a bundle holds."""
+    levels = Counter(report.finding.level for report in reports)
+    return {
+        "ok": not levels["fail"],
+        "name": instance.name if instance else None,
+        "config": str(instance.config) if instance and instance.config else None,
+        "version": edge_agent.__version__,
+        "counts": {level: levels[level] for level in ("fail", "warn", "ok", "skip")},
+        "checks": [
+            {
+                "name": report.check.name,
+                "group": report.check.group,
+                "about": report.finding.about or None,
+                "level": report.finding.level,
+                "evidence": report.finding.evidence,
+                "fix": report.finding.fix,
+            }
+            for report in reports
+        ],
+    }
 
 
 def _run(context: Context, checks: Iterable[Check], done: "queue.SimpleQueue[tuple[Check, list[Finding]]]") -> None:

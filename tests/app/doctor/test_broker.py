@@ -72,6 +72,7 @@ def test_something_else_than_a_broker_is_found(tmp_path):
     with closing(socket.create_server((HOST, 0))) as server:
         context = at(tmp_path, server.getsockname()[1])
         server.settimeout(5)
+
         def hang_up():
             for _ in range(2):
                 with server.accept()[0] as met:

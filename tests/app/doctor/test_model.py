@@ -133,5 +133,3 @@ def test_tensorrt_that_is_asked_for_and_not_there_is_told_with_the_command(confi
 
 def test_on_a_board_without_tensorrt_nobody_asks_for_it(config):
     assert finding(config(), "tensorrt").level == "skip"
-
-

@@ -49,7 +49,12 @@ def test_a_service_that_is_well_passes(service):
 
 
 FAULTS = {
-    "missing": ({"LoadState": "not-found"}, "fail", "systemd knows no", "sudo scripts/install, in the release's folder"),
+    "missing": (
+        {"LoadState": "not-found"},
+        "fail",
+        "systemd knows no",
+        "sudo scripts/install, in the release's folder",
+    ),
     "stopped": ({"ActiveState": "inactive"}, "fail", "it is stopped", f"sudo systemctl enable --now {NAME}"),
     "wrong configuration": (
         {"ActiveState": "failed", "Result": "exit-code", "ExecMainStatus": "78"},

@@ -25,7 +25,9 @@ def test_a_disk_with_room_passes(tmp_path):
 
 def test_a_disk_below_what_is_to_be_left_free_is_found(tmp_path):
     free_mb = shutil.disk_usage(tmp_path).free / (1 << 20)
-    context = installation(tmp_path, simple(tmp_path, more=records(tmp_path) + f"min_free_mb = {min(2 * free_mb, 1e5)}\n"))
+    context = installation(
+        tmp_path, simple(tmp_path, more=records(tmp_path) + f"min_free_mb = {min(2 * free_mb, 1e5)}\n")
+    )
     if free_mb > 1e5:
         pytest.skip("the disk is too large to be nearly full")
     found = finding(context, "disk-space")

@@ -1,0 +1,60 @@
+import pytest
+
+from edge_agent.app.redaction import known_secrets, redacted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'password = "s3cret!"',
+        "password = 's3cret!'",
+        "Password: s3cret!",
+        'mqtt = { username = "cap", password = "s3cret!", port = 1 }',
+        '{"event": "x", "password": "s3cret!"}',
+        "Environment=MQTT_PASSWORD=s3cret!",
+        "api_key = s3cret!",
+        'client_secret="s3cret!"',
+        'token = "s3cret! and \\" more s3cret!"',
+        'password = """\ns3cret!\n"""',
+        'source = "rtsp://cap:s3cret!@camera.example/stream"',
+        "//server/share /mnt cifs rw,username=cap,password=s3cret!,uid=0",
+        "-----BEGIN EC PRIVATE KEY-----\ns3cret!\n-----END EC PRIVATE KEY-----",
+        "-----BEGIN PRIVATE KEY-----\ns3cret!",
+    ],
+)
+def test_what_looks_like_a_secret_is_hidden(text):
+    assert "s3cret" not in redacted(text)
+    assert "***" in redacted(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'password_file = "cap.password"\nusername = "cap"',
+        'key = "agent.key"',
+        "LoadCredential=mqtt:/etc/edge-agent/creds/mqtt",
+        '{"seq": 7, "reasons": [{"rule": "defect"}]}',
+        "mqtt://broker.example:1883",
+    ],
+)
+def test_what_is_none_stays(text):
+    assert redacted(text).replace("LoadCredential=***", "LoadCredential=mqtt:/etc/edge-agent/creds/mqtt") == text
+
+
+def test_what_stands_in_the_files_that_are_named_is_hidden_everywhere(tmp_path):
+    (tmp_path / "cap.password").write_text("pa ss/wörd\n")
+    (tmp_path / "agent.key").write_text("-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMG\n-----END PRIVATE KEY-----\n")
+    text = 'password_file = "cap.password"\nkey = "agent.key"\nthis is broken ['
+    secrets = known_secrets(tmp_path / "agent.toml", text, [])
+    told = redacted("a pa ss/wörd b pa%20ss%2Fw%C3%B6rd c MIGHAgEAMBMG d", secrets)
+    assert told == "a *** b *** c *** d"
+
+
+def test_a_secret_among_systemds_credentials_is_known(tmp_path):
+    (tmp_path / "mqtt").write_text("hunter2")
+    assert "hunter2" in known_secrets(tmp_path / "etc" / "agent.toml", 'password_file = "mqtt"', [tmp_path])
+
+
+def test_letters_that_are_everywhere_are_no_secret(tmp_path):
+    (tmp_path / "cap.password").write_text("a\n")
+    assert known_secrets(tmp_path / "agent.toml", 'password_file = "cap.password"', []) == set()
