@@ -2,15 +2,17 @@
 
     python -m benchmarks.attendants [--part NAME] [--repeat N] [--seconds S] [--fps N] [--bundled] [--json]
 
-Two agents that begin the same way (`benchmarks.attended`), one with and one without them, take turns (A B B A) on the same
-pictures, with a mosquitto on loopback and a subscriber in a process of its own. The status is asked for every two seconds
-all the while, as `status --watch` does. The cost of a frame is the processor time of the whole process, by the kernel's
-count, over the frames of the window; what the verdicts are late by is told beside it. Differences are of neighbours.
+Two agents (`benchmarks.attended`), one with and one without them, run side by side, so that whatever else the machine does
+takes from both alike: the same pictures, a mosquitto on loopback, a subscriber of each in a process of its own. The status
+is asked for every two seconds all the while, as `status --watch` does. The cost of a frame is the processor time of the
+whole process, by the kernel's count, over the frames of the window; what the verdicts are late by is told beside it.
+Differences are those of each window.
 
-Example: python -m benchmarks.attendants --repeat 6 --seconds 30
+Example: python -m benchmarks.attendants --repeat 10 --seconds 30
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -19,7 +21,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,16 +36,15 @@ from tests.brokers import running_broker
 
 SETTLE_S = 4.0  # after the first verdict: the first text file is written 2 s after the start
 LOOK_S = 2.0  # `status --watch`
-ROUND = ("with", "without", "without", "with")
+HOWS = ("without", "with")
 MOST_MS, MOST_MB = 0.2, 15.0
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class Cost:
     """What one agent did in one window of time."""
 
-    how: str
     frames: int
     cpu_ms: float  # of each frame
     rss_mb: float
@@ -51,59 +52,81 @@ class Window:
 
 
 class Agent(rig.Process):
-    """`benchmarks.attended` as a process."""
+    """`benchmarks.attended`, and who hears its verdicts."""
+
+    def __init__(self, how: str, folder: Path, wish: argparse.Namespace, port: int) -> None:
+        config = rig.agent_config(port, wish.model, folder / how, fps=wish.fps)
+        config["device"] = {**rig.DEVICE, "id": how}
+        parts = (wish.part or tuple(PARTS)) if how == "with" else ()
+        self._status = folder / how / "records" / "status.sock" if "status" in parts else None
+        self._ear = Ear(port, f"{rig.ROOT.rpartition('/')[0]}/{how}/verdict/top")
+        super().__init__(how, config, folder, *parts)
+        self._began = (0.0, 0)
 
     def command(self, *words: str) -> list[str | Path]:
         """Instead of one of the agent's own; the words are the parts that it has."""
         return [sys.executable, "-m", "benchmarks.attended", self.config_file, *words]
 
-    def cpu_s(self) -> float:
-        """Of the process, since its start."""
-        words = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+    def begin(self) -> None:
+        """From now on it is measured."""
+        self._began = self._cpu_s(), self._ear.count
+
+    def look(self) -> None:
+        """Asks how it is."""
+        self.check()
+        if self._status is not None:
+            read_status(self._status)
+
+    def end(self) -> Cost:
+        """What it did since it began."""
+        cpu_s, frames = (now - then for now, then in zip((self._cpu_s(), self._ear.count), self._began, strict=True))
+        rss_mb = self._rss_mb()
+        heard = self._ear.end()[-int(frames) :]
+        late_ms = [it.total_ms + it.received_ms - it.sent_ms for it in heard]
+        return Cost(int(frames), round(1e3 * cpu_s / frames, 3), round(rss_mb, 1), rig.spread(late_ms))
+
+    def close(self) -> None:
+        """Ends it, whatever it does."""
+        self.stop()
+        self._ear.kill()
+
+    def _cpu_s(self) -> float:
+        """Of the whole process, since its start."""
+        words = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(words[11]) + int(words[12])) * TICK_S
 
-    def rss_mb(self) -> float:
-        """What it holds now."""
-        (line,) = (it for it in Path(f"/proc/{self.pid}/status").read_text().splitlines() if it.startswith("VmRSS"))
+    def _rss_mb(self) -> float:
+        lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
+        (line,) = (line for line in lines if line.startswith("VmRSS"))
         return int(line.split()[1]) / 1024
 
-    @property
-    def pid(self) -> int:
-        """Of the agent: it may be a child of what ties it to us."""
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-        return int(children[0]) if children else self._process.pid
 
-
-def measure(how: str, folder: Path, wish: argparse.Namespace, port: int) -> Window:
-    """One agent, from its start to its stop."""
-    folder.mkdir()
-    parts = (wish.part or tuple(PARTS)) if how == "with" else ()
-    ear = Ear(port, f"{rig.ROOT}/verdict/top")
-    agent = Agent("agent", rig.agent_config(port, wish.model, folder, fps=wish.fps), folder, *parts)
-    try:
-        agent.wait_for_log("state", state="running")
+@contextlib.contextmanager
+def running(hows: Sequence[str], folder: Path, wish: argparse.Namespace, port: int) -> Iterator[dict[str, Agent]]:
+    """Agents whose first verdict is some seconds ago."""
+    with contextlib.ExitStack() as ends:
+        agents = {}
+        for how in hows:
+            (folder / how).mkdir(parents=True)
+            agents[how] = Agent(how, folder, wish, port)
+            ends.callback(agents[how].close)
+        for agent in agents.values():
+            agent.wait_for_log("state", state="running")
         time.sleep(SETTLE_S)
-        cpu_s, frames = agent.cpu_s(), ear.count
-        look(agent, folder / "records" / "status.sock" if "status" in parts else None, wish.seconds)
-        cpu_s, frames = agent.cpu_s() - cpu_s, ear.count - frames
-        rss_mb = agent.rss_mb()
-        agent.check()
-        heard = ear.end()[-frames:]
-    finally:
-        agent.stop()
-        ear.kill()
-    late_ms = [it.total_ms + it.received_ms - it.sent_ms for it in heard]
-    return Window(how, frames, 1e3 * cpu_s / frames, rss_mb, rig.spread(late_ms))
+        yield agents
 
 
-def look(agent: Agent, status: Path | None, seconds: float) -> None:
-    """Waits so long, and asks the agent meanwhile how it is."""
-    until_s = time.monotonic() + seconds
-    while (left_s := until_s - time.monotonic()) > 0:
-        if status is not None:
-            read_status(status)
-        agent.check()
-        time.sleep(min(LOOK_S, left_s))
+def measure(hows: Sequence[str], folder: Path, wish: argparse.Namespace, port: int) -> dict[str, Cost]:
+    """One window."""
+    with running(hows, folder, wish, port) as agents:
+        for agent in agents.values():
+            agent.begin()
+        until_s = time.monotonic() + wish.seconds
+        while (left_s := until_s - time.monotonic()) > 0:
+            for agent in agents.values():
+                agent.look()
+            time.sleep(min(LOOK_S, left_s))
+        return {how: agent.end() for how, agent in agents.items()}
 
 
 def read_status(path: Path) -> dict[str, Any]:
@@ -116,46 +139,45 @@ def read_status(path: Path) -> dict[str, Any]:
     return document
 
 
-def measure_all(wish: argparse.Namespace, folder: Path) -> list[Window]:
-    """Rounds of windows."""
-    names = ROUND * wish.repeat
+def measure_all(wish: argparse.Namespace, folder: Path) -> list[dict[str, Cost]]:
+    """Windows; they take turns in who starts first."""
     windows = []
-    with rig.steps(len(names)) as begin, running_broker(folder, rig.BROKER) as broker:
-        for number, how in enumerate(names):
-            begin(how)
+    with rig.steps(wish.repeat) as begin, running_broker(folder, rig.BROKER) as broker:
+        for number in range(wish.repeat):
+            begin("with and without")
             own = folder / str(number)
-            windows.append(measure(how, own, wish, broker.port))
+            windows.append(measure(HOWS[:: -1 if number % 2 else 1], own, wish, broker.port))
             shutil.rmtree(own)
     return windows
 
 
-def summary(windows: Sequence[Window]) -> dict[str, Any]:
-    """Medians of both kinds, and of the differences between neighbours."""
-    pairs = [sorted(windows[at : at + 2], key=lambda window: window.how) for at in range(0, len(windows), 2)]
+def summary(windows: Sequence[dict[str, Cost]]) -> dict[str, Any]:
+    """Medians of both, and of the differences; with the half of the differences that lies in the middle."""
 
-    def about(read: Any) -> dict[str, float]:
-        told = {how: statistics.median(read(window) for window in windows if window.how == how) for how in set(ROUND)}
-        more = statistics.median(read(attended) - read(bare) for attended, bare in pairs)
-        return {key: round(value, 3) for key, value in {**told, "more": more}.items()}
+    def about(read: Callable[[Cost], float]) -> dict[str, float]:
+        told = {how: statistics.median(read(window[how]) for window in windows) for how in HOWS}
+        more = sorted(read(window["with"]) - read(window["without"]) for window in windows)
+        told |= {"more": statistics.median(more), "from": more[len(more) // 4], "to": more[-1 - len(more) // 4]}
+        return {key: round(value, 3) for key, value in told.items()}
 
     return {
-        "frames": sum(window.frames for window in windows),
-        "cpu_ms_a_frame": about(lambda window: window.cpu_ms),
-        "rss_mb": about(lambda window: window.rss_mb),
-        "capture_to_subscriber_p50_ms": about(lambda window: window.capture_to_subscriber_ms.p50),
-        "capture_to_subscriber_p99_ms": about(lambda window: window.capture_to_subscriber_ms.p99),
+        "frames": sum(window["with"].frames for window in windows),
+        "cpu_ms_a_frame": about(lambda cost: cost.cpu_ms),
+        "rss_mb": about(lambda cost: cost.rss_mb),
+        "capture_to_subscriber_p50_ms": about(lambda cost: cost.capture_to_subscriber_ms.p50),
+        "capture_to_subscriber_p99_ms": about(lambda cost: cost.capture_to_subscriber_ms.p99),
     }
 
 
 def table(said: dict[str, Any]) -> Table:
     """For people."""
-    shown = Table(title="medians over windows; more: of the differences between neighbours", title_justify="left")
+    shown = Table(title="medians over windows", title_justify="left")
     shown.add_column("")
-    for heading in ("without", "with", "more"):
+    for heading in (*HOWS, "more", "half of all from", "to"):
         shown.add_column(heading, justify="right")
     for key, it in said.items():
         if isinstance(it, dict):
-            shown.add_row(key, *(f"{it[column]:.2f}" for column in ("without", "with", "more")))
+            shown.add_row(key, *(f"{it[column]:.2f}" for column in (*HOWS, "more", "from", "to")))
     return shown
 
 
@@ -170,9 +192,9 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=PARTS, action="append", help="only this one; may be given again")
-    parser.add_argument("--repeat", type=int, default=4, help="rounds of four windows (default: 4)")
+    parser.add_argument("--repeat", type=int, default=8, help="windows (default: 8)")
     parser.add_argument("--seconds", type=float, default=30, help="of a window (default: 30)")
-    parser.add_argument("--fps", type=float, default=20, help="parts a second (default: 20)")
+    parser.add_argument("--fps", type=float, default=20, help="parts a second of each agent (default: 20)")
     parser.add_argument("--bundled", action="store_true", help="judge with the bundled model, not with a recording")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     wish = parser.parse_args()
@@ -184,7 +206,7 @@ def main() -> None:
     found |= rig.load("after")
     said = summary(windows)
     if wish.json:
-        windows_said = [asdict(window) for window in windows]
+        windows_said = [{how: asdict(cost) for how, cost in window.items()} for window in windows]
         print(rig.as_json("attendants", asked, {"machine": found, **said, "windows": windows_said}))
     else:
         rig.show(table(said), verdict(said), rig.words(found))

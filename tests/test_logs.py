@@ -135,7 +135,9 @@ def test_a_listener_hears_what_is_info_or_worse_whatever_the_level_is():
 
 
 def test_a_listener_hears_no_secrets_and_plain_values_only():
-    (entry,) = heard_by('log.info("x", password="correct horse", path=__import__("pathlib").Path("/a"), n=float("nan"))')
+    (entry,) = heard_by(
+        'log.info("x", password="correct horse", path=__import__("pathlib").Path("/a"), n=float("nan"))'
+    )
     assert (entry["password"], entry["path"], entry["n"]) == ("***", "/a", None)
 
 

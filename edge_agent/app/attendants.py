@@ -34,7 +34,7 @@ def attend(agent: Agent, loaded: Loaded, choice: Choice) -> None:
     if (heat := watch_heat(agent, config, choice.profile, evidence)) is not None:
         watches.append(heat)
     if (recorder := make_recorder(agent, loaded)) is not None:
-        attendants.append(recorder)  # the last to start is the first to stop: it has all the time there is to write
+        attendants.insert(0, recorder)  # the last to stop: the others may have something to note until then
         more["recorder"] = recorder.facts
     agent.attendants = tuple(attendants)
     agent.watches = (*agent.watches, *watches)

@@ -19,7 +19,7 @@ from pathlib import Path
 import edge_agent
 from edge_agent.app.doctor import Report, document
 from edge_agent.app.doctor.context import Context
-from edge_agent.app.doctor.systemd import Unit, credentials, say
+from edge_agent.app.doctor.systemd import Unit, credentials, output_of
 from edge_agent.app.flight import Flight, flight_of
 from edge_agent.app.flight_lines import document_of
 from edge_agent.app.instances import Instance
@@ -120,7 +120,7 @@ def _profile(context: Context) -> str:
 
 def _versions() -> str:
     packages = {str(one.metadata["Name"]): one.version for one in metadata.distributions()}
-    systemd = (say("systemctl", "--version") or "").splitlines()
+    systemd = (output_of("systemctl", "--version") or "").splitlines()
     return _json(
         {
             "edge_agent": edge_agent.__version__,
@@ -189,7 +189,7 @@ def _configuration(instance: Instance) -> str:
 
 
 def _journal(*words: str) -> str:
-    told = say("journalctl", "--no-pager", "--output=short-iso-precise", *words, wait_s=JOURNAL_S)
+    told = output_of("journalctl", "--no-pager", "--output=short-iso-precise", *words, wait_s=JOURNAL_S)
     if told is None:
         raise _MissingError("journalctl is not there, or does not let you read it: try it with sudo")
     return told

@@ -2,6 +2,7 @@
 
 import os
 import time
+from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from edge_agent.runtime.flight_records import (
     Place,
     Record,
     Ring,
+    is_of_kind,
     rings_of,
     run_at,
     scan,
@@ -67,6 +69,16 @@ class Flight:
     def newest_first(self) -> Iterator[Record]:
         """All, the newest first."""
         return self._read_all(self.places()[::-1])
+
+    def beside(self, record: Record) -> tuple[Iterator[Record], Iterator[Record]]:
+        """Those before it, the newest first, and those after it, the oldest first."""
+        places = self.places()
+        at = bisect_left(places, record.number, key=lambda place: place.number)
+        return self._read_all(places[:at][::-1]), self._read_all(places[at + 1 :])
+
+    def of_kind(self, kind: str) -> Iterator[Record]:
+        """Those of one kind, the oldest first, without a look into the others."""
+        return self._read_all([place for place in self.places() if is_of_kind(self._fd, place, kind)])
 
     def follow(self) -> Iterator[Record]:
         """Those that are written from now on, for ever; also into a file that takes this one's place."""

@@ -101,7 +101,7 @@ def verdict_words(result: Mapping[str, Any]) -> str:
     reasons = ", ".join(map(reason_words, result.get("reasons", ())))
     words = f"{result.get('part_id')} {result.get('verdict')}"
     words += f": {reasons}" if reasons else ""
-    words += f"; {result.get('latency_ms', {}).get('total')} ms"
+    words += f"; {result.get('latency_ms', {}).get('total', 0):.1f} ms"
     if late := result.get("late"):
         words += f"; too late: {late.get('verdict')}"
     return words if result.get("sent") else f"{words}; not sent"
@@ -110,6 +110,11 @@ def verdict_words(result: Mapping[str, Any]) -> str:
 def reason_words(reason: Mapping[str, Any]) -> str:
     """`defect crack 0.93`, `low_confidence defect crack 0.42`, `no_frame`."""
     return " ".join(str(reason[key]) for key in ("code", "rule", "label", "score") if reason.get(key) is not None)
+
+
+def for_a_terminal(text: str) -> str:
+    """The text in one line, and harmless: arms, triggers and libraries may say anything."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def _log_line(body: Mapping[str, Any]) -> Line:
@@ -124,7 +129,7 @@ def _result_line(body: Mapping[str, Any]) -> Line:
 
 
 def _receipt_line(body: Mapping[str, Any]) -> Line:
-    code, ms = body.get("code", 0), f"{body.get('ms', 0):g}"
+    code, ms = body.get("code", 0), f"{body.get('ms', 0):.1f}"
     if code >= REFUSED:
         return Line(
             "warning", "refused", f"{_part(body)}: the broker refused it (0x{code:02x}), {ms} ms after it was sent"
@@ -140,7 +145,7 @@ def _unsent_line(body: Mapping[str, Any]) -> Line:
 
 def _ack_line(body: Mapping[str, Any]) -> Line:
     did = "did nothing" if body.get("action") == "none" else f"did {body.get('action')}"
-    text = f"the arm {did} ({body.get('why')}), and said so {body.get('ms', 0):g} ms after it was sent"
+    text = f"the arm {did} ({body.get('why')}), and said so {body.get('ms', 0):.1f} ms after it was sent"
     return Line("info", "ack", f"{_part(body)}: {text}")
 
 

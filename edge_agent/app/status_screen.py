@@ -22,7 +22,7 @@ _BADGES |= {"starting": "black on cyan", "error": "bold white on red", "unknown"
 _DOWN = "bold white on red"
 _WORDS = {"pass": "green", "reject": "bold red", "unknown": "bold yellow"}
 _MOST_VERDICTS, _MOST_TOLD, _MOST_STEPS = 6, 3, 3
-_LABEL_WIDTH = 9
+_LABEL_WIDTH = 8
 Facts = Mapping[str, Any]
 
 
@@ -65,7 +65,7 @@ def table(reports: list[Report]) -> Table:
     for heading in ("agent", "state", "parts", "rate", "cameras", "broker", "what"):
         rows.add_column(heading, no_wrap=heading != "what", overflow="ellipsis")
     for report in reports:
-        rows.add_row(*_row(report))
+        rows.add_row(*_texts(*_row(report)))
     return rows
 
 
@@ -111,7 +111,7 @@ def _head(report: Report) -> Table:
     if facts:
         left.append(f"  {facts['device']} in {facts['place']}", "dim")
     if facts and report.condition == "up":
-        right = f"up {ago(facts['health']['uptime_s'])}"
+        right = f"{facts['version']}   up {ago(facts['health']['uptime_s'])}"
     elif facts:
         right = f"seen {ago(age_s(facts))} ago"
     head.add_row(left, Text(right, "dim"))
@@ -139,16 +139,17 @@ def _marked(sign: str, style: str, words: str) -> Table:
 def _figures(facts: Facts) -> Table:
     """What it is, and its numbers: a line each."""
     rows = Table.grid(padding=(0, 1, 0, 0), expand=True)
-    rows.add_column(width=_LABEL_WIDTH, style="dim", no_wrap=True)
-    rows.add_column(no_wrap=True, overflow="ellipsis")
+    rows.add_column(min_width=_LABEL_WIDTH, style="dim", no_wrap=True)
+    rows.add_column()  # the one that gives way where there is no room: so its cells are cut, and not the column
     for label, words in _lines_of_figures(facts):
+        words.no_wrap, words.overflow = True, "ellipsis"
         rows.add_row(label, words)
     return rows
 
 
 def _lines_of_figures(facts: Facts) -> Iterator[tuple[str, Text]]:
     health = facts["health"]
-    yield "board", Text(f"{facts['board']}, profile {facts['profile']}, edge-agent {facts['version']}")
+    yield "board", Text(f"{facts['board']}, profile {facts['profile']}")
     yield "model", Text(facts["workshop"] or model_words(facts) or "not open yet")
     yield "parts", _parts(facts)
     yield "time", _times(facts)
@@ -240,14 +241,14 @@ _LOST = ("dropped_results", "dropped_events", "set_aside", "refused")
 def _cameras(facts: Facts, room: int) -> Table:
     """A line each, as far as there is room for them."""
     rows = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    rows.add_column("camera", min_width=_LABEL_WIDTH - 1, no_wrap=True, overflow="ellipsis")
+    rows.add_column("camera", min_width=_LABEL_WIDTH, no_wrap=True, overflow="ellipsis")
     for heading in ("state", "frames/s", "age", "judged", "dropped", "lost"):
         rows.add_column(heading, justify="left" if heading == "state" else "right", no_wrap=True)
     rows.add_column("seen wrong", no_wrap=True, overflow="ellipsis")
     cameras = list(facts["health"]["cameras"].items())
     most = len(cameras) if len(cameras) < room else max(1, room - 2)  # the heading, and how many are left out
     for name, camera in cameras[:most]:
-        rows.add_row(name, *_camera(camera))
+        rows.add_row(*_texts(name, *_camera(camera)))
     if len(cameras) > most:
         rows.add_row(f"+ {len(cameras) - most}")
     return rows
@@ -281,7 +282,7 @@ def _verdicts(facts: Facts, room: int) -> list[RenderableType]:
     for told in last:
         word = told["verdict"]
         took, clock = f"{told['total_ms']:.1f} ms", told["at"][11:19]
-        rows.add_row(f"{told['camera']} {told['seq']}", Text(word, _WORDS[word]), took, clock, _reasons(told))
+        rows.add_row(*_texts(f"{told['camera']} {told['seq']}", Text(word, _WORDS[word]), took, clock, _reasons(told)))
     return [Text(), rows]
 
 
@@ -295,6 +296,11 @@ def _reasons(told: Facts) -> str:
         score = f" {reason['score']:.2f}" if reason.get("score") is not None else f" ({reason.get('rule')})"
         words.append(f"{reason.get('label') or reason.get('rule')}{score}")
     return ", ".join(words)
+
+
+def _texts(*cells: str | Text) -> Iterator[Text]:
+    """As they are: Rich reads markup and emojis into plain strings, and `camera_lost:top:` is one."""
+    return (cell if isinstance(cell, Text) else Text(cell) for cell in cells)
 
 
 def _lines(parts: list[RenderableType]) -> int:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +65,38 @@ class Story:
         return self.record.body
 
     @property
+    def captured_at(self) -> datetime:
+        """When its frame was, or without one its trigger."""
+        return datetime.fromisoformat(self.result["captured_at"].replace("Z", "+00:00"))
+
+    @property
+    def captured_ns(self) -> int:
+        """The same on the monotonic clock of its session."""
+        return self.record.mono_ns - (self.record.at - self.captured_at) // timedelta(microseconds=1) * 1000
+
+    @property
+    def judged_at(self) -> datetime:
+        """When its verdict was made; the result may have been written later."""
+        return self.captured_at + timedelta(milliseconds=self.result["latency_ms"]["total"])
+
+    @property
     def about(self) -> About:
         """Which part it is."""
         return About.of(self.record)
 
+    @property
     def rules(self) -> list[dict[str, Any]]:
         """Those of its camera; empty where they are not known."""
-        cameras = (self.setting or {}).get("cameras", {})
-        found: list[dict[str, Any]] = cameras.get(self.result["camera"], {}).get("rules", [])
+        return list(self._camera.get("rules", ()))
+
+    @property
+    def trigger(self) -> str | None:
+        """The kind of its camera's."""
+        return self._camera.get("trigger")
+
+    @property
+    def _camera(self) -> dict[str, Any]:
+        found: dict[str, Any] = (self.setting or {}).get("cameras", {}).get(self.result["camera"], {})
         return found
 
 
@@ -109,24 +135,27 @@ def find(flight: Flight, question: Question) -> Record:
 def tell(flight: Flight, record: Record) -> Story:
     """All of it."""
     story = Story(record)
-    about, result = story.about, story.result
-    taken_ns = int(result["latency_ms"]["total"] * 1e6)
-    first_ns, last_ns = record.mono_ns - taken_ns - AROUND_NS, record.mono_ns + AROUND_NS
-    settings: list[Record] = []
-    for other in flight.records():
-        if other.kind == "setting" and other.body.get("config_sha256") == result["config_sha256"]:
-            settings.append(other)
-        elif other.session != record.session or other.number == record.number:
-            continue
-        elif other.kind == "log":
-            is_near = first_ns <= other.mono_ns <= last_ns
-            if is_near or (about.is_in(other) and other.mono_ns >= first_ns):
-                story.around.append(other)
-        elif other.kind != "result" and other.mono_ns <= record.mono_ns + AFTER_NS and about.is_in(other):
+    about, since_ns = story.about, story.captured_ns - AROUND_NS
+    near_ns = story.captured_ns + int(story.result["latency_ms"]["total"] * 1e6) + AROUND_NS
+    for other in _neighbours(flight, record, since_ns):
+        if other.kind == "log" and (other.mono_ns <= near_ns or about.is_in(other)):
+            story.around.append(other)
+        elif other.kind not in ("log", "result") and about.is_in(other):
             story.fates.append(other)
-    story.setting = settings[-1].body if settings else None
+    for setting in flight.of_kind("setting"):
+        if setting.body.get("config_sha256") == story.result["config_sha256"]:
+            story.setting = setting.body
     story.picture = _picture(flight, story.fates)
     return story
+
+
+def _neighbours(flight: Flight, record: Record, since_ns: int) -> list[Record]:
+    """Those of the same session from then on, for as long as something may be told of it."""
+    before, after = flight.beside(record)
+    earlier = list(takewhile(lambda one: one.session == record.session and one.mono_ns >= since_ns, before))
+    until_ns = record.mono_ns + AFTER_NS
+    later = takewhile(lambda one: one.session == record.session and one.mono_ns <= until_ns, after)
+    return [*reversed(earlier), *later]
 
 
 def _results(records: Iterable[Record]) -> Iterator[Record]:

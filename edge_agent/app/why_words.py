@@ -35,7 +35,7 @@ def sections(story: Story) -> list[Section]:
     return [
         Section(f"{result['part_id']} of {result['device']}: {result['verdict']}", [_headline(story)]),
         Section("What came", _what_came(story)),
-        Section("What was seen", _what_was_seen(result)),
+        Section("What was seen", _what_was_seen(story)),
         Section(f"Why {result['verdict']}", _why(story)),
         Section("Times", _times(story)),
         Section("What became of it", _fates(story)),
@@ -45,33 +45,33 @@ def sections(story: Story) -> list[Section]:
 
 
 def _headline(story: Story) -> str:
-    at = story.record.at.astimezone()
+    at = story.judged_at.astimezone()
     about = story.about
     return f"verdict {about.seq} of camera {about.camera}, session {about.session}, {clock_words(at)} {at:%Z}"
 
 
 def _what_came(story: Story) -> list[str]:
-    result = story.result
-    camera = (story.setting or {}).get("cameras", {}).get(result["camera"], {})
-    trigger = camera.get("trigger")
+    result, trigger = story.result, story.trigger
     lines = [f"trigger {trigger}: {TRIGGERS.get(trigger, '')}".rstrip(": ")] if trigger else []
     if result.get("trigger_id") is not None:
         lines.append(f"trigger id {result['trigger_id']}")
     if result.get("position") is not None:
         lines.append(f"position {result['position']:g}")
-    frame, at = result["frame"], _time_of(result["captured_at"])
+    frame, at = result["frame"], clock_words(story.captured_at.astimezone())[11:]
     if frame is None:
         return [*lines, f"no frame was judged; the part came at {at}"]
     source = f", {frame['source']}" if frame.get("source") else ""
     return [*lines, f"frame {frame['seq']}, {frame['width']} x {frame['height']}{source}, captured at {at}"]
 
 
-def _what_was_seen(result: Mapping[str, Any]) -> list[str]:
+def _what_was_seen(story: Story) -> list[str]:
+    result = story.result
     if result["frame"] is None:
         return ["nobody looked"]
     found, total = result["detections"], result["detections_total"]
-    frames = f"; {result['frames']} frames of the part were seen" if result["frames"] > 1 else ""
-    lines = [f"{total or 'no'} detection{'s' * (total != 1)} in that frame{frames}"]
+    of_all = ", of all parts in it" if story.trigger == "line" and total else ""
+    frames = f"; {result['frames']} frames of this part were seen" if result["frames"] > 1 else ""
+    lines = [f"{total or 'no'} detection{'s' * (total != 1)} in that frame{of_all}{frames}"]
     lines += [f"{one['label']:<20} {one['score']:.2f}  at {_box(one['box'])}" for one in found[:FOUND_MOST]]
     return [*lines, f"… and {total - FOUND_MOST} more"] if total > FOUND_MOST else lines
 
@@ -82,7 +82,7 @@ def _box(box: Sequence[float]) -> str:
 
 
 def _why(story: Story) -> list[str]:
-    result, rules = story.result, {rule["name"]: rule for rule in story.rules()}
+    result, rules = story.result, {rule["name"]: rule for rule in story.rules}
     lines = [line for reason in result["reasons"] for line in _reason(reason, rules, result["verdict"])]
     objecting = {reason.get("rule") for reason in result["reasons"]}
     silent = [_silent(rule) for name, rule in rules.items() if name not in objecting]
@@ -160,9 +160,9 @@ def _code_words(code: str) -> list[str]:
 
 def _times(story: Story) -> list[str]:
     latency = story.result["latency_ms"]
-    stages = [f"{name} {latency[name]:g}" for name in STAGES if latency.get(name) is not None]
+    stages = [f"{name} {latency[name]:.1f}" for name in STAGES if latency.get(name) is not None]
     limit = (story.setting or {}).get("deadline_ms")
-    total = f"{latency['total']:g} ms from capture or trigger to the decision"
+    total = f"{latency['total']:.1f} ms from capture or trigger to the decision"
     against = f", of the {limit:g} that deadline_ms allows" if limit is not None else ""
     return [*([f"{', '.join(stages)} ms"] if stages else []), f"{total}{against}"]
 
@@ -170,6 +170,8 @@ def _times(story: Story) -> list[str]:
 def _fates(story: Story) -> list[str]:
     lines = ["it was sent in time"] if story.result["sent"] else ["it was not sent, or too late"]
     lines += [line_of(fate).text.partition(": ")[2] for fate in story.fates if fate.kind != "picture"]
+    if story.result["sent"] and not any(fate.kind in ("receipt", "unsent") for fate in story.fates):
+        lines.append("what the broker said is not recorded")
     if story.picture is not None:
         lines.append(f"its picture: {story.picture}")
     elif any(fate.kind == "picture" for fate in story.fates):
@@ -199,8 +201,3 @@ def _judge(story: Story) -> list[str]:
 def clock_words(at: datetime) -> str:
     """`2026-11-21 09:14:03.446`."""
     return at.strftime("%Y-%m-%d %H:%M:%S.") + f"{at.microsecond // 1000:03d}"
-
-
-def _time_of(text: str) -> str:
-    at = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    return clock_words(at.astimezone())[11:]

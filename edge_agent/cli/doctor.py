@@ -37,7 +37,10 @@ def doctor(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
     probe_verdicts: Annotated[
-        bool, typer.Option("--probe-verdicts", help="Try the topics of verdicts too, with an empty message.")
+        bool,
+        typer.Option(
+            "--probe-verdicts", help="Where no agent runs: try the topics of verdicts too, by an empty message."
+        ),
     ] = False,
     root: Root = THIS_MACHINE,
 ) -> None:
@@ -86,7 +89,9 @@ def _print(reports: "list[Report]", instance: "Instance | None", *, show_all: bo
     indent = max((len(name) for name in names.values()), default=0) + 6
     for report in shown:
         word, style = _MARKS[report.finding.level]
-        first, *others = textwrap.wrap(report.finding.evidence, max(20, console.width - indent)) or [""]
+        first, *others = textwrap.wrap(
+            report.finding.evidence, max(20, console.width - indent), break_on_hyphens=False
+        ) or [""]
         console.print(Text.assemble((f"{word:4} ", style), f"{names[id(report)]:{indent - 5}}{first}"))
         for line in others:
             console.print(" " * indent + line)

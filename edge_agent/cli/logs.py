@@ -2,10 +2,10 @@
 
 import json
 import re
-from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -58,7 +58,8 @@ def logs(  # noqa: PLR0913 - one for each option
     with closing(flight_of(find(config))) as flight:
         about = _part(flight, part, camera) if part else None
         wanted = Wanted(about, camera, event, severity, since_at)
-        for record in deque(_chosen(flight.records(), wanted), maxlen=number or None):
+        newest = islice(_chosen(flight.newest_first(), wanted), number) if number else None
+        for record in reversed(list(newest)) if newest else _chosen(flight.records(), wanted):
             _show(record, line_of(record), as_json=as_json)
         if follow:
             for record in _chosen(flight.follow(), wanted):
@@ -79,14 +80,14 @@ def _chosen(records: "Iterator[Record]", wanted: "Wanted") -> "Iterator[Record]"
 
 
 def _show(record: "Record", line: "Line", *, as_json: bool) -> None:
-    from edge_agent.app.flight_lines import document_of
+    from edge_agent.app.flight_lines import document_of, for_a_terminal
     from edge_agent.app.why_words import clock_words
 
     if as_json:
         typer.echo(json.dumps(document_of(record)))
         return
     level = typer.style(f"{line.level:<7}", fg=_COLOURS.get(line.level))
-    typer.echo(f"{clock_words(record.at.astimezone())}  {level}  {line.name:<16}  {line.text}")
+    typer.echo(f"{clock_words(record.at.astimezone())}  {level}  {for_a_terminal(f'{line.name:<16}  {line.text}')}")
 
 
 def _time(text: str) -> datetime:

@@ -48,14 +48,13 @@ def why(
 
 
 def _show(story: "Story") -> None:
+    from edge_agent.app.flight_lines import for_a_terminal
     from edge_agent.app.why_words import sections
 
-    first, *others = sections(story)
-    typer.secho(first.title, bold=True)
-    typer.echo("\n".join(first.lines))
-    for section in others:
-        typer.secho(f"\n{section.title}", bold=True)
-        typer.echo("\n".join(f"  {line}" for line in section.lines))
+    for number, section in enumerate(sections(story)):
+        indent = "  " if number else ""
+        typer.secho(("\n" if number else "") + for_a_terminal(section.title), bold=True)
+        typer.echo("\n".join(indent + for_a_terminal(line) for line in section.lines))
 
 
 def _document(story: "Story") -> dict[str, Any]:

@@ -92,7 +92,7 @@ class Evidence:
         self._wake()
 
     def offer(self, sent: Sent, sight: Sight) -> None:
-        """Has a picture made of a part that did not pass and was looked at. Never waits, and raises nothing."""
+        """Has a picture made of a part that did not pass and was looked at. Never waits."""
         is_wanted = self._caps.keep > 0 and sent.decision.verdict != "pass"
         if not is_wanted or sight.frame is None or sight.detections is None:
             return

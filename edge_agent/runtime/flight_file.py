@@ -38,31 +38,32 @@ class _Lane:
 
 
 class FlightFile:
-    """One thread writes; `sync` may be another's. Raises `OSError` where the disk fails."""
+    """One thread writes; `sync` may be another's. Raises `OSError` where the disk fails.
+
+    Attributes:
+        newest: the number of the newest record that was found.
+        most_bytes: of a record that a ring takes.
+    """
 
     def __init__(self, path: Path, most_bytes: int) -> None:
         """Opens the file, or makes it; one that cannot be used is set aside. Raises `BlockingIOError` where another agent writes it."""
         sizes = _sizes(most_bytes)
         make_folder(path.parent)
-        self._path, self._syncing, self._is_dirty = path, threading.Lock(), False
+        self._name, self._syncing, self._is_dirty = str(path), threading.Lock(), False
         self._fd, rings = _open(path, sizes)
         if {name: ring.end - ring.start for name, ring in rings.items()} != sizes:
             self._fd, rings = _resized(path, self._fd, rings, sizes)
         self.newest = 0
         self._lanes = {name: self._lane(ring) for name, ring in rings.items()}
+        self.most_bytes = {name: min(MOST_BYTES, (ring.end - ring.start) // 4) for name, ring in rings.items()}
 
     @property
     def is_in_place(self) -> bool:
         """False where it was moved or deleted: what is written then is lost with it."""
         try:
-            return os.path.samestat(os.fstat(self._fd), self._path.stat())
+            return os.path.samestat(os.fstat(self._fd), os.stat(self._name))
         except FileNotFoundError:
             return False
-
-    def most_bytes(self, name: RingName) -> int:
-        """Of a record that this ring takes."""
-        ring = self._lanes[name].ring
-        return min(MOST_BYTES, (ring.end - ring.start) // 4)
 
     def append(self, name: RingName, records: Sequence[bytes]) -> bool:
         """Writes the records over the oldest. Whether it began again at the ring's start. What fails may be given again."""

@@ -20,6 +20,7 @@ MAGIC = b"\xf5FR\xf5"  # no text in UTF-8 has the byte F5, so this is never insi
 MOST_BYTES = 65_536  # of a record; a result with all its detections takes 12,000
 WINDOW_BYTES = 4 * MOST_BYTES
 _HEAD = struct.Struct("<4sIIQqq4s")  # magic, checksum of the rest, bytes of the text, number, two times, session
+_CHECKED = struct.Struct("<IQqq4s")  # what the checksum is over, before the text
 _CHECKED_FROM = 8
 _EPOCH = datetime.fromtimestamp(0, timezone.utc)
 
@@ -58,28 +59,21 @@ class Record:
     body: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """When and by whom: `at_us` is UTC in microseconds, `mono_ns` CLOCK_MONOTONIC."""
-
-    number: int
-    at_us: int
-    mono_ns: int
-    session: str
-
-
 def micros(when: datetime) -> int:
-    """A time for `Stamp.at_us`."""
+    """UTC in microseconds."""
     return (when - _EPOCH) // timedelta(microseconds=1)
 
 
-def pack(stamp: Stamp, kind: str, body: bytes) -> bytes:
-    """A record; `body` is a JSON object."""
+def tag_of(session: str) -> bytes:
+    """How records name a session: its first eight letters, which are hexadecimal digits."""
+    return bytes.fromhex(session.ljust(8, "0")[:8])
+
+
+def pack(number: int, at_us: int, mono_ns: int, tag: bytes, kind: str, body: bytes) -> bytes:
+    """A record; `body` is a JSON object, `mono_ns` CLOCK_MONOTONIC."""
     text = kind.encode() + b" " + body
-    session = bytes.fromhex(stamp.session.ljust(8, "0")[:8])
-    head = _HEAD.pack(MAGIC, 0, len(text), stamp.number, stamp.at_us, stamp.mono_ns, session)
-    checksum = zlib.crc32(text, zlib.crc32(head[_CHECKED_FROM:]))
-    return head[:4] + checksum.to_bytes(4, "little") + head[_CHECKED_FROM:] + text
+    checked = _CHECKED.pack(len(text), number, at_us, mono_ns, tag)
+    return MAGIC + zlib.crc32(text, zlib.crc32(checked)).to_bytes(4, "little") + checked + text
 
 
 def size_at(data: bytes, at: int) -> int:
@@ -90,7 +84,8 @@ def size_at(data: bytes, at: int) -> int:
     end = at + _HEAD.size + length
     if magic != MAGIC or end > len(data) or zlib.crc32(memoryview(data)[at + _CHECKED_FROM : end]) != checksum:
         return 0
-    return end - at
+    size: int = end - at
+    return size
 
 
 def unpack(data: bytes) -> Record | None:
@@ -110,6 +105,12 @@ def number_at(data: bytes, at: int) -> int:
     """That of a record that is whole."""
     number: int = _HEAD.unpack_from(data, at)[3]
     return number
+
+
+def is_of_kind(fd: int, place: Place, kind: str) -> bool:
+    """Whether that is what it is."""
+    text = kind.encode() + b" "
+    return os.pread(fd, len(text), place.at + _HEAD.size) == text
 
 
 def first_page(sizes: Mapping[RingName, int]) -> bytes:

@@ -19,12 +19,13 @@ import structlog
 
 from edge_agent.clock import SYSTEM, Clock
 from edge_agent.runtime.flight_file import FILE, FlightFile
-from edge_agent.runtime.flight_records import RingName, Stamp, micros, pack
+from edge_agent.runtime.flight_records import RingName, micros, pack, tag_of
 from edge_agent.runtime.rarely import Rarely
 
 log = structlog.get_logger()
 WRITE_EVERY_S = 0.1
 SYNC_EVERY_S = 1.0
+LOOK_EVERY_S = 1.0  # for a file that was moved or deleted
 RETRY_S = 5.0
 SILENT_S = 10.0  # a disk that is slow answers sooner
 MOST_WAITING = 2000  # notes of each ring, while the disk does not answer: some 3 MB
@@ -71,15 +72,14 @@ class Recorder:
         """`listen` has each entry of the log told from `start` on, and returns what ends that."""
         self.written = self.lost = self.bytes = 0
         self.trouble: str | None = None
-        self._path, self._most_bytes, self._session = folder / FILE, int(max_mb * 1_000_000), session
+        self._path, self._most_bytes, self._tag = folder / FILE, int(max_mb * 1_000_000), tag_of(session)
         self._clock, self._listen = clock, listen
         self._order = count()
         self._waiting: dict[RingName, _Waiting] = {"verdicts": _Waiting(), "events": _Waiting()}
         self._setting: About | None = None
         self._number = 0
         self._file: FlightFile | None = None
-        self._retry_at_s = 0.0
-        self._answered_s = 0.0
+        self._retry_at_s = self._look_at_s = self._answered_s = 0.0
         self._told, self._lost_told = Rarely(TELL_EVERY_S), 0
         self._counting = threading.Lock()
         self._unlisten: Callable[[], None] | None = None
@@ -160,9 +160,9 @@ class Recorder:
     def _round(self) -> None:
         if not any(waiting.notes or waiting.packed for waiting in self._waiting.values()):
             return
-        if self._file is not None and not self._file.is_in_place:
-            log.warning("recorder_file_gone", file=str(self._path))
-            self._close()
+        if self._answered_s >= self._look_at_s:
+            self._look_at_s = self._answered_s + LOOK_EVERY_S
+            self._look()
         if self._file is None:
             self._file = FlightFile(self._path, self._most_bytes)
             self._number = max(self._number, self._file.newest)
@@ -173,6 +173,12 @@ class Recorder:
         if self.trouble is not None:
             self.trouble = None
             log.info("recorder_writes", file=str(self._path), lost=self.lost)
+
+    def _look(self) -> None:
+        """Whether what is written now would be found."""
+        if self._file is not None and not self._file.is_in_place:
+            log.warning("recorder_file_gone", file=str(self._path))
+            self._close()
 
     def _append(self, file: FlightFile, name: RingName, waiting: _Waiting) -> None:
         if file.append(name, waiting.packed) and name == "verdicts" and self._setting is not None:
@@ -193,12 +199,13 @@ class Recorder:
         for (_, mono_ns, kind, about), name in sorted(taken, key=lambda pair: pair[0][0]):
             if kind == "setting":
                 self._setting = about
-            stamp = Stamp(self._number + 1, now_us - (now_ns - mono_ns) // 1000, mono_ns, self._session)
+            at_us = now_us - (now_ns - mono_ns) // 1000
             try:
-                record = pack(stamp, kind, about if isinstance(about, bytes) else _json(about))
+                body = about if isinstance(about, bytes) else _json(about)
             except (TypeError, ValueError):
-                record = b""
-            if not 0 < len(record) <= file.most_bytes(name):
+                body = b""
+            record = pack(self._number + 1, at_us, mono_ns, self._tag, kind, body)
+            if not body or len(record) > file.most_bytes[name]:
                 self._lose()
                 continue
             self._number += 1

@@ -29,7 +29,8 @@ wait_ready() {
 }
 
 tell_why() { # NAME: what stands in its journal
-  say "edge-agent@$1 is not ready: $(show "$1" ActiveState), result $(show "$1" Result), exit code $(show "$1" ExecMainStatus)"
+  say "edge-agent@$1 is not ready: $(show "$1" ActiveState), result $(show "$1" Result)," \
+    "exit code $(show "$1" ExecMainStatus)"
   journalctl -u "edge-agent@$1" --since "@$started" -n 15 --no-pager -o cat >&2 || true
 }
 

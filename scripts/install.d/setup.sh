@@ -45,7 +45,8 @@ choose_name() { # the instance to be set up; empty where several are there, and 
 write_config() {
   local target=$etc/$name.toml
   if [ -n "$config" ] && [ -e "$target" ]; then
-    cmp -s "$config" "$target" || give_up "$target is there and is not the same as $config; edit it, or move it away first"
+    cmp -s "$config" "$target" ||
+      give_up "$target is there and is not the same as $config; edit it, or move it away first"
   fi
   if [ -e "$target" ]; then
     say "$target is there and stays as it is"
@@ -79,11 +80,12 @@ check_config() { # as the service sees it
   [ -z "$is_dry" ] || return 0
   local command=("$new/bin/edge-agent" check --config "$etc/$name.toml")
   if [ -z "$root" ]; then
-    command=(runuser -u edge-agent -- env -i "PATH=$PATH" HOME=/var/lib/edge-agent STATE_DIRECTORY=/var/lib/edge-agent "${command[@]}")
+    local environ=("PATH=$PATH" "HOME=$state" "STATE_DIRECTORY=$state")
+    command=(runuser -u edge-agent -- env -i "${environ[@]}" "${command[@]}")
   fi
   # LiteRT greets on standard error.
   "${command[@]}" 2>&1 >/dev/null | sed '/^INFO: Created TensorFlow/d' >&2 && return
-  say "$etc/$name.toml: it does not pass its check, as said above; put that right, then: systemctl restart edge-agent@$name"
+  say "$etc/$name.toml does not pass its check: put right what stands above, then: systemctl restart edge-agent@$name"
   return 1
 }
 
@@ -96,7 +98,8 @@ allow_only() { # the drop-in of one instance: brokers differ
   fi
   local made
   made=$(mktemp)
-  { cat "$here/systemd/edge-agent@.service.d/20-offline.conf" && printf 'IPAddressAllow=%s\n' "${only_to[@]}"; } >"$made"
+  cp "$here/systemd/edge-agent@.service.d/20-offline.conf" "$made"
+  printf 'IPAddressAllow=%s\n' "${only_to[@]}" >>"$made"
   put "$made" "$target"
   rm -f "$made"
 }

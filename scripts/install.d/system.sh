@@ -26,8 +26,12 @@ find_board() { # desk, pi or jetson: which packages, and which drop-in
   fi
 }
 
-preflight() {
+be_root() {
   [ -n "$root" ] || [ -n "$is_dry" ] || [ "$(id -u)" -eq 0 ] || give_up "run it as root: sudo scripts/install …"
+}
+
+preflight() {
+  be_root
   [ -f "$here/systemd/edge-agent@.service" ] || give_up "$here is not the whole of edge-agent: run it from a clone"
   [ "$(getconf LONG_BIT)" = 64 ] || give_up "this system is 32-bit, and the engines are not: install a 64-bit one"
   if [ -z "$root" ]; then
@@ -91,7 +95,8 @@ choose_packages() {
   case $board in
     pi)
       extras=pi,gpio
-      if can_have picamera2,cv2 python3-picamera2 python3-opencv; then # an OpenCV of pip would bring a numpy that Picamera2 may not know
+      if can_have picamera2,cv2 python3-picamera2 python3-opencv; then
+        # An OpenCV of pip would bring a numpy that Picamera2 may not know.
         sees_system=yes extras=gpio
         wanted+=(ai-edge-litert)
       else
@@ -139,7 +144,8 @@ find_version() { # of what is to be installed
   fi
   local wheel
   wheel=$(find "$wheels" -maxdepth 1 -name 'edge_agent-*.whl' -printf '%f\n' | sort -V | tail -n 1)
-  [ -n "$wheel" ] || give_up "--wheels $wheels: no edge_agent-*.whl is there; scripts/install --download DIR makes such a folder"
+  [ -n "$wheel" ] ||
+    give_up "--wheels $wheels: no edge_agent-*.whl is there; scripts/install --download DIR makes such a folder"
   version=${wheel#edge_agent-}
   version=${version%%-*}
 }

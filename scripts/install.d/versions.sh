@@ -93,7 +93,7 @@ point() { # LINK TARGET: in one step, so that a power cut leaves the old or the 
 
 # Makes a version the current one: its units, its catalogue, the link.
 switch_to() {
-  local old file source target
+  local old file source target drop_in=''
   old=$(current)
   [ "$old" = "$1" ] || is_changed=yes
   for file in "${files[@]}"; do
@@ -101,9 +101,10 @@ switch_to() {
     put "$1/systemd/$source" "$target"
   done
   case $board in
-    jetson) put "$1/systemd/edge-agent@.service.d/10-jetson.conf" "$units/edge-agent@.service.d/10-jetson.conf" ;;
-    pi) put "$1/systemd/edge-agent@.service.d/10-raspberry-pi.conf" "$units/edge-agent@.service.d/10-raspberry-pi.conf" ;;
+    jetson) drop_in=edge-agent@.service.d/10-jetson.conf ;;
+    pi) drop_in=edge-agent@.service.d/10-raspberry-pi.conf ;;
   esac
+  [ -z "$drop_in" ] || put "$1/systemd/$drop_in" "$units/$drop_in"
   if [ -n "$old" ] && [ "$old" != "$1" ]; then point "$opt/previous" "versions/$(basename "$old")"; fi
   point "$opt/current" "versions/$(basename "$1")"
   run sync -f "$(existing "$opt")"

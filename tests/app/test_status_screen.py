@@ -122,6 +122,18 @@ def test_several_agents_have_a_line_each():
     assert "it was stopped 5 min ago" in rows[3]
 
 
+def test_words_are_shown_as_they_are():
+    reason = {"rule": "defect", "label": "[red]:top:[/red]", "score": 0.9}
+    assert "[red]:top:[/red] 0.90" in drawn(screen(report(recent=[verdict(1, "reject", reason)])))
+    rows = drawn(table([report(state="error", exit_code=2, told=FAULTS)] * 2))
+    assert "camera_lost:top: A" in rows
+
+
+def test_long_words_leave_the_headings_whole():
+    rows = drawn(screen(report(board="NVIDIA Jetson AGX Orin Developer Kit " * 3, told=STEPS * 3))).splitlines()
+    assert any(row.startswith("board ") and row.rstrip().endswith("…") for row in rows)
+
+
 def test_a_line_says_the_same_for_a_log():
     assert line(report()) == "line3: running; 1834 parts, 2.3/s; broker up"
     assert line(report("down", "offline", 2, ("it was stopped",))) == "line3: offline; it was stopped"

@@ -1,12 +1,14 @@
 """The story of one verdict, from a recorder's file to a person's words."""
 
 from contextlib import closing
+from datetime import datetime, timezone
 
 import pytest
 
 from edge_agent.app.flight import Flight
 from edge_agent.app.why import Question, find, tell
 from edge_agent.app.why_words import sections
+from edge_agent.clock import SimulatedClock
 from edge_agent.errors import UsageError
 from edge_agent.runtime import recorder as recorder_module
 from edge_agent.runtime.flight_file import FILE
@@ -16,19 +18,6 @@ CRACK = {"rule": "defect", "label": "crack", "score": 0.93}
 PRESENCE = {"kind": "presence", "name": "presence", "require": ["cap"], "min_score": 0.5, "unsure_score": 0.35}
 COUNT = {"kind": "count", "name": "count", "label": "cap", "min": 2, "max": 3, "min_score": 0.5, "unsure_score": 0.35}
 SECOND_NS = 1_000_000_000
-
-
-class SteppedClock:
-    """It is as late as the test says."""
-
-    def __init__(self):
-        self.now_ns = 1_000 * SECOND_NS
-
-    def mono_ns(self):
-        return self.now_ns
-
-    def utc_of(self, mono_ns):
-        return recorder_module.SYSTEM.utc_of(mono_ns)
 
 
 @pytest.fixture(autouse=True)
@@ -109,27 +98,37 @@ def test_what_became_of_it_is_told_in_order_and_nothing_of_others(tmp_path):
 
 def test_its_picture_is_named_while_it_is_there(tmp_path):
     told(tmp_path, ("result", result(2)), ("picture", {"camera": "top", "seq": 2, "file": "top-2.jpg"}))
-    assert words_of(tmp_path, "What became")[1:] == ["its picture has been deleted since"]
+    assert words_of(tmp_path, "What became")[1:] == [
+        "what the broker said is not recorded",
+        "its picture has been deleted since",
+    ]
     (tmp_path / "evidence").mkdir()
     (tmp_path / "evidence" / "top-2.jpg").touch()
-    assert words_of(tmp_path, "What became")[1:] == [f"its picture: {tmp_path}/evidence/top-2.jpg"]
+    assert words_of(tmp_path, "What became")[2:] == [f"its picture: {tmp_path}/evidence/top-2.jpg"]
 
 
 def test_around_it_are_the_entries_of_two_seconds_and_those_that_name_it(tmp_path):
-    clock = SteppedClock()
-    event = {"event": "camera_lost", "level": "error"}
+    clock = SimulatedClock(1000 * SECOND_NS, datetime(2026, 11, 21, 9, 14, tzinfo=timezone.utc))
+    lost = {"event": "camera_lost", "level": "error"}
+    unsent = {"event": "verdicts_unsent", "level": "error", "camera": "top", "first_seq": 1, "last_seq": 4}
+    late = result(2, captured_at="2026-11-21T09:14:03.966Z")  # judged at :04, and written down at :09
     with recording(tmp_path, clock=clock) as recorder:
-        for at_s in (0, 3):
-            clock.now_ns = (1000 + at_s) * SECOND_NS
-            recorder.note("log", {**event, "message": f"at {at_s}"})
-        clock.now_ns = 1004 * SECOND_NS
-        recorder.note("result", result(2))
-        for at_s in (5, 9):
-            clock.now_ns = (1000 + at_s) * SECOND_NS
-            recorder.note("log", {**event, "message": f"at {at_s}"})
-        recorder.note("log", {**event, "event": "verdicts_unsent", "camera": "top", "first_seq": 1, "last_seq": 4})
-    around = story(tmp_path).around
-    assert [entry.body.get("message", entry.body["event"]) for entry in around] == ["at 3", "at 5", "verdicts_unsent"]
+        for at_s, kind, body in (
+            (0, "log", {**lost, "message": "at 0"}),
+            (3, "log", {**lost, "message": "at 3"}),
+            (4, "receipt", {"camera": "top", "seq": 2, "code": 0, "ms": 1.2}),
+            (5, "log", {**lost, "message": "at 5"}),
+            (8, "log", {**lost, "message": "at 8"}),
+            (9, "result", late),
+            (12, "log", {**unsent, "message": "unsent"}),
+            (80, "log", {**unsent, "message": "at 80"}),
+        ):
+            clock.go_to((1000 + at_s) * SECOND_NS)
+            recorder.note(kind, body)
+    found = story(tmp_path)
+    assert [entry.body["message"] for entry in found.around] == ["at 3", "at 5", "unsent"]
+    assert [fate.kind for fate in found.fates] == ["receipt"]
+    assert found.judged_at == datetime(2026, 11, 21, 9, 14, 3, 999_900, tzinfo=timezone.utc)
 
 
 def test_a_setting_counts_where_it_is_of_the_same_configuration(tmp_path):

@@ -26,7 +26,7 @@ def test_help_has_an_example(command):
 def test_what_is_wrong_is_shown_and_what_is_well_is_folded(hot):
     done = edge_agent("doctor", "--root", hot)
     assert done.returncode == 0, done.stderr
-    assert "warn power-supply  the supply voltage was too low since the last start" in done.stdout
+    assert "warn power-supply the supply voltage was too low since the last start" in done.stdout
     assert "     → use the board's own power supply" in done.stdout
     assert "skipped (--all shows them)" in done.stdout
     assert "profile raspberry-pi-5" not in done.stdout
@@ -45,7 +45,7 @@ def test_a_failure_exits_with_1_and_json_is_one_document(tmp_path):
     assert (done.returncode, told["ok"], told["name"], told["counts"]["fail"] > 0) == (1, False, "bad", True)
     first = told["checks"][0]
     assert (first["name"], first["group"], first["level"]) == ("configuration", "configuration", "fail")
-    assert first["fix"].startswith(f"mend it at {tmp_path}/bad.toml:")
+    assert first["fix"].startswith(f"mend it at {tmp_path}/bad.toml")
 
 
 def test_a_name_that_does_not_exist_is_told():

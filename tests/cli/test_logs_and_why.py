@@ -101,6 +101,16 @@ def test_why_tells_the_story(agent):
     assert "error    camera_lost  camera top is lost" in text
 
 
+def test_what_others_said_cannot_move_the_cursor(agent):
+    with recording(agent.parent / "own") as recorder:
+        recorder.note("result", result(3, trigger_id="\x1b[2J"))
+        recorder.note("ack", {"camera": "top", "seq": 3, "action": "none", "why": "\x1b[2J\nfake", "ms": 1})
+    for words in (["logs"], ["why", "last"]):
+        text = run(*words, "-c", agent).stdout
+        assert "\x1b" not in text
+        assert "\\x1b[2J\\x0afake" in text
+
+
 def test_why_gives_one_document(agent):
     document = json.loads(run("why", "top-1", "-c", agent, "--json").stdout)
     assert [document[key] for key in ("part_id", "camera", "seq", "verdict", "picture")] == [

@@ -2,11 +2,13 @@
 
 import time
 from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
 
 from edge_agent.app.flight import Flight
 from edge_agent.runtime.flight_file import FILE
-from edge_agent.runtime.flight_records import Stamp, pack
+from edge_agent.runtime.flight_records import pack, tag_of
 from edge_agent.runtime.recorder import Recorder
+from edge_agent.wire.messages import utc_text
 from tests.runtime.stations import wait_for
 
 SESSION = "5f0c9a1b" + 24 * "0"
@@ -39,7 +41,11 @@ def records_in(folder, kind=None):
 
 
 def packed(number, kind="log", body=b'{"event": "x"}'):
-    return pack(Stamp(number, 1_000_000 * number, 1_000_000_000 * number, SESSION[:8]), kind, body)
+    return pack(number, 1_000_000 * number, 1_000_000_000 * number, tag_of(SESSION), kind, body)
+
+
+def utc(ago_s=0.0):
+    return utc_text(datetime.now(timezone.utc) - timedelta(seconds=ago_s))
 
 
 def result(seq=1, verdict="pass", **more):
@@ -48,7 +54,7 @@ def result(seq=1, verdict="pass", **more):
         "schema": "edge-agent/result/1", "device": "cap-01", "session": SESSION, "seq": seq,
         "at": "2026-11-21T09:14:03.446Z", "camera": "top", "verdict_seq": seq, "sent": True, "trigger_id": None,
         "position": None, "part_id": f"top-{seq}", "verdict": verdict, "reasons": [], "late": None,
-        "captured_at": "2026-11-21T09:14:03.412Z", "clock": {"synced": True, "max_error_ms": 0.8},
+        "captured_at": utc(0.034), "clock": {"synced": True, "max_error_ms": 0.8},
         "latency_ms": {"queue": 0.4, "preprocess": 1.1, "infer": 31.8, "decide": 0.3, "total": 33.9},
         "frame": {"seq": 9321, "width": 1280, "height": 720, "source": ""},
         "detections": [{"label": "crack", "class_id": 1, "score": 0.93, "box": [100.0, 200.0, 300.0, 700.0]}],

@@ -22,6 +22,7 @@ from tests.runtime.stations import wait_for
 def _quick(monkeypatch):
     monkeypatch.setattr(recorder_module, "WRITE_EVERY_S", 0.005)
     monkeypatch.setattr(recorder_module, "RETRY_S", 0.02)
+    monkeypatch.setattr(recorder_module, "LOOK_EVERY_S", 0.0)
 
 
 def bodies(folder, kind=None):

@@ -91,9 +91,9 @@ def _try_all(bench: Bench) -> None:
     waits = Waits(bench)
     waits.begin()
     check_life(bench)
+    waits.finish()
     check_sandbox(bench)
     check_commands(bench)
-    waits.finish()
     check_upgrades(bench)
     check_removal(bench)
 

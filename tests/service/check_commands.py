@@ -18,7 +18,7 @@ def check_commands(bench: Bench) -> None:
         assert shown.returncode == 0, f"{shown.returncode}: {shown.stdout}{shown.stderr}"
         facts = json.loads(bench.agent("status", "--config", LINE, "--json", user=TECHNICIAN).stdout)
         assert facts["state"] == "running", str(facts)[:300]
-        assert facts["pid"] == line.pid(), str(facts)[:300]
+        assert facts["status"]["pid"] == line.pid(), str(facts)[:300]
     with bench.report.check("edge-agent status, as somebody else: says what to do, without a traceback"):
         refused = bench.agent("status", "--config", LINE, user=NOBODY)
         assert refused.returncode not in {0, 1}, f"{refused.returncode}: {refused.stdout}"
@@ -56,7 +56,8 @@ def check_commands(bench: Bench) -> None:
         text = wait_until(lambda: container.run("cat", path, check=False).stdout, 20, f"{path} is there")
         assert "edge_agent_" in text, text[:300]
     with bench.report.check("edge-agent bundle packs logs and status, without pictures"):
-        bench.agent("bundle", "--config", LINE, "-o", "/tmp/bundle.tar.gz", timeout_s=60)  # noqa: S108
+        packed = bench.agent("bundle", "--config", LINE, "-o", "/tmp/bundle.tar.gz", timeout_s=60)  # noqa: S108
+        assert packed.returncode == 0, packed.stdout + packed.stderr
         names = container.run("tar", "-tzf", "/tmp/bundle.tar.gz").stdout.splitlines()  # noqa: S108
         assert len(names) >= 5, str(names)
         assert not [name for name in names if name.endswith((".jpg", ".png"))], str(names)
@@ -70,7 +71,7 @@ def _check_down(bench: Bench) -> None:
         shown = bench.agent("status", "--config", LINE, user=TECHNICIAN)
         assert shown.returncode == 2, f"{shown.returncode}: {shown.stdout}{shown.stderr}"
         facts = json.loads(bench.agent("status", "--config", LINE, "--json", user=TECHNICIAN).stdout)
-        assert facts["ended"], str(facts)[:300]
+        assert facts["status"]["ended"], str(facts)[:300]
     with bench.report.check("edge-agent why and logs with the service stopped"):
         for command in (("logs", "-n", "5"), ("why", "last")):
             asked = bench.agent(*command, "--config", LINE, user=TECHNICIAN)

@@ -1,5 +1,6 @@
 """The installer: on a fresh system without network, again, with a newer version, with one that does not work, and away."""
 
+import time
 from pathlib import Path
 
 from tests.service.bench import LINE, TECHNICIAN, Bench
@@ -102,8 +103,10 @@ def check_removal(bench: Bench) -> None:
     with bench.report.check("installed again, it goes on with the same configuration"):
         bench.install("first", "--name", LINE)
         assert bench.line.is_active(), str(bench.line.facts())
-    with bench.report.check("--uninstall --purge leaves no trace"):
+    with bench.report.check("--uninstall --purge leaves no trace") as notes:
+        begun_s = time.monotonic()
         bench.install("first", "--uninstall", "--purge")
+        notes.append(f"after {time.monotonic() - begun_s:.1f} s")
         traces = [row for row in container.run("sh", "-c", ANY_TRACE).stdout.splitlines() if "/journal/" not in row]
         assert not traces, f"left behind: {traces}"
         assert container.run("getent", "passwd", "edge-agent", check=False).returncode, "the user is still there"
@@ -117,7 +120,7 @@ def _version(bench: Bench) -> str:
 
 
 def _running_version(bench: Bench) -> str:
-    return str(bench.line.message("birth")["versions"]["edge_agent"])
+    return str(bench.line.message("birth")["agent_version"])
 
 
 def _settings(bench: Bench, where: str = "/etc/edge-agent /etc/systemd/system /etc/sysusers.d /etc/tmpfiles.d") -> str:

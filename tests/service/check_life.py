@@ -7,7 +7,7 @@ from tests.service.bench import TECHNICIAN, Bench
 from tests.service.container import wait_until
 from tests.service.lines import Instance, configuration
 
-CRASHES = 6
+CRASHES = 5
 MESSAGE_ID = re.compile(r"[0-9a-f]{32}")
 
 

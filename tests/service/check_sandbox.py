@@ -21,7 +21,7 @@ ExecStart=
 ExecStart=/usr/bin/python3 {PROBE} {ELSEWHERE}
 StandardOutput=truncate:/run/probe-%i.json
 """
-AS_ROOT = "User=root\nGroup=root\n"
+AS_ROOT = "User=root\n"
 FREE = f"""[Service]
 Type=oneshot
 ExecStart=/usr/bin/python3 {PROBE} {ELSEWHERE}

@@ -135,7 +135,7 @@ class Container:
         """Starts a command inside, with its output in a pipe."""
         enter = ["nsenter", "--target", str(self._leader), *"--mount --uts --ipc --net --pid --cgroup".split()]
         words = [f"{name}={value}" for name, value in ENVIRONMENT.items()]
-        return subprocess.Popen([*enter, "--", "env", "-i", *words, *command], stdout=subprocess.PIPE, text=True)
+        return subprocess.Popen([*enter, "--", "env", "-i", *words, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
     def path(self, inside: str) -> Path:
         """Where a file of the container lies on the host; not for what is below /run or /tmp."""

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import dataclass
+from subprocess import Popen
 from typing import Any
 
 from tests.service.container import Container, wait_until
@@ -13,6 +14,7 @@ READY_MOST_S = 90.0
 PROPERTIES = ("ActiveState", "SubState", "MainPID", "NRestarts", "Result", "StatusText", "ExecMainStatus")
 
 SOME_PICTURES = f'kind = "replay"\nsource = "{PICTURES}"\nfps = 2\nloop = true'
+SELDOM = SOME_PICTURES.replace("fps = 2", "fps = 1")
 NO_CAMERA = 'kind = "opencv"\nsource = "/dev/video99"\nwidth = 640\nheight = 480\nfps = 30'
 EVERY_FRAME = 'kind = "frame"'
 BY_MESSAGE = 'kind = "mqtt"\n  window_ms = 1000'
@@ -22,7 +24,7 @@ BY_INPUT_LINE = 'kind = "gpio"\n  chip = "/dev/gpiochip0"\n  line = 4\n  window_
 def configuration(
     device: str, *, camera: str = SOME_PICTURES, trigger: str = EVERY_FRAME, broker: str = 'host = "localhost"', more: str = ""
 ) -> str:
-    """A whole configuration with one camera `top` that rejects bottles with a crack."""
+    """A whole configuration with one camera `top`. Of its eight pictures five are rejected."""
     return f"""
 [device]
 id = "{device}"
@@ -43,7 +45,7 @@ id = "top"
 
   [[cameras.rules]]
   kind = "defect"
-  reject = ["crack", "label_misaligned"]
+  reject = ["label_misaligned"]
   min_score = 0.5
 
 [verdict]
@@ -116,6 +118,11 @@ class Instance:
         assert done.stdout, f"no message on {topic} of {self.name} within {timeout_s} s"
         message: dict[str, Any] = json.loads(done.stdout)
         return message
+
+    def listen(self, topic: str, for_s: int) -> "Popen[str]":
+        """A process that prints each message of a topic, and ends by itself."""
+        topic = f"factory/test/test/1/1/vision/{self.name}/{topic}"
+        return self.container.start("mosquitto_sub", "-V", "5", "-W", str(for_s), "-t", topic)
 
     def count(self, pattern: str) -> int:
         """How many lines of its journal the pattern is in."""

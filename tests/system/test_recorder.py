@@ -93,6 +93,33 @@ def test_the_next_start_keeps_what_the_one_before_left(tmp_path, broker, listene
     assert len({record.session for record in results}) == 2
 
 
+def test_a_reload_is_noted_with_the_new_limits(tmp_path, broker, listener):
+    config = line(tmp_path, broker)
+    with running_agent(tmp_path, config) as agent:
+        wait_until_ready(listener)
+        agent.config.write_text(config.replace("deadline_ms = 4000", "deadline_ms = 3500"))
+        agent.send(signal.SIGHUP)
+        listener.wait_for(lambda heard: heard.topic.endswith("/event") and heard.json["code"] == "reloaded")
+        settings = lambda: [record.body["deadline_ms"] for record in records_in(flight_folder(tmp_path), "setting")]  # noqa: E731
+        assert ended(lambda: settings() == [4000, 3500])
+
+
+def test_logs_follows_a_running_agent_until_ctrl_c(tmp_path, broker, listener):
+    trigger = Trigger(listener)
+    with running_agent(tmp_path, line(tmp_path, broker)) as agent:
+        wait_until_ready(listener)
+        words = [sys.executable, "-m", "edge_agent", "logs", "-f", "-n", "1", "-e", "verdict", "--json"]
+        trigger.pull("before")
+        assert ended(lambda: kinds_of(flight_folder(tmp_path), 1))
+        with subprocess.Popen([*words, "-c", agent.config], cwd=REPO, stdout=subprocess.PIPE, text=True) as logs:
+            names = [json.loads(logs.stdout.readline())["body"]["trigger_id"]]
+            trigger.pull("after")
+            names.append(json.loads(logs.stdout.readline())["body"]["trigger_id"])
+            logs.send_signal(signal.SIGINT)
+            assert logs.wait(10) == 130
+    assert names == ["before", "after"]
+
+
 def test_a_disk_without_room_stops_nothing_and_is_tried_again(tmp_path, broker, listener):
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -137,12 +164,13 @@ def test_a_kill_costs_the_last_moment_at_most(tmp_path, kill):
     with subprocess.Popen(
         [sys.executable, "-c", WRITER, tmp_path / "own"], cwd=REPO, stdout=subprocess.PIPE, text=True
     ) as writer:
-        time.sleep(1.2 + 0.13 * kill)
+        assert ended((tmp_path / "own" / "flight.log").exists)
+        time.sleep(0.5 + 0.13 * kill)
         killed_s = time.monotonic()
         writer.kill()
         said = [(int(number), float(at)) for number, at in re.findall(r"(?m)^(\d+) ([\d.]+)$", writer.stdout.read())]
     numbers = [record.body["number"] for record in records_in(tmp_path / "own")]
     assert numbers == list(range(1, numbers[-1] + 1))
     assert numbers[-1] >= max(
-        (number for number, at_s in said if at_s < killed_s - 0.5), default=0
-    )  # 0.1 on an idle machine
+        (number for number, at_s in said if at_s < killed_s - 1), default=0
+    )  # 0.1 s on an idle machine

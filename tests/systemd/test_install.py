@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from zipfile import ZipFile
@@ -15,9 +16,9 @@ SCRIPT = REPO / "scripts/install"
 SHELL_SCRIPTS = [SCRIPT, REPO / "scripts/first-config", *sorted((REPO / "scripts/install.d").glob("*.sh"))]
 
 
-def install(*words: str | Path, script: Path = SCRIPT) -> subprocess.CompletedProcess[str]:
-    environ = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
-    return subprocess.run(["bash", script, *words], capture_output=True, text=True, check=False, env=environ)
+def install(*words: str | Path, python: str | Path = sys.executable) -> subprocess.CompletedProcess[str]:
+    environ = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHON": str(python)}
+    return subprocess.run(["bash", SCRIPT, *words], capture_output=True, text=True, check=False, env=environ)
 
 
 def sourced(code: str) -> subprocess.CompletedProcess[str]:
@@ -78,31 +79,67 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(tmp_path):
     assert not (tmp_path / "root").exists()
 
 
+def be(root: Path, compatible: str, release: str = "") -> Path:
+    """Makes the folder that board: its device tree, and NVIDIA's release."""
+    (root / "proc/device-tree").mkdir(parents=True)
+    (root / "proc/device-tree/compatible").write_bytes(compatible.encode().replace(b" ", b"\0") + b"\0")
+    (root / "etc").mkdir()
+    (root / "etc/nv_tegra_release").write_text(release)
+    return root
+
+
+def packages_for(root: Path, *modules: str) -> str:
+    """What would be installed where the system's Python has these modules beside its own."""
+    python = root / "python3"
+    cases = "".join(f"*'import {module}'*) exit 0 ;; " for module in modules)
+    python.write_text(f'#!/bin/sh\ncase "$*" in {cases}*import\\ [pct]*) exit 1 ;; esac\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    done = install("--dry-run", "--root", root, python=python)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if "pip install" in line]
+    return line.partition("--prefer-binary ")[2].replace(str(REPO), "edge-agent")
+
+
+def test_a_pc_gets_all_engines_by_pip(tmp_path):
+    assert packages_for(tmp_path) == "edge-agent[desk,gpio]"
+
+
+def test_a_raspberry_pi_takes_picamera2_and_opencv_from_its_system(tmp_path):
+    be(tmp_path, "raspberrypi,5-model-b brcm,bcm2712")
+    assert packages_for(tmp_path, "picamera2,cv2", "numpy, sys") == "edge-agent[gpio] ai-edge-litert numpy<2"
+
+
+def test_a_raspberry_pi_without_picamera2_gets_opencv_by_pip(tmp_path):
+    assert packages_for(be(tmp_path, "raspberrypi,4-model-b brcm,bcm2711")) == "edge-agent[pi,gpio]"
+
+
 @pytest.mark.parametrize(
-    ("compatible", "packages"),
+    ("release", "bindings"),
     [
-        (None, "edge-agent[desk,gpio]"),
-        ("raspberrypi,5-model-b\0brcm,bcm2712\0", "edge-agent[pi,gpio]"),
+        ("# R36 (release), REVISION: 4.3", "cuda-bindings<13"),
+        ("# R38 (release), REVISION: 2.0", "cuda-bindings>=13,<14"),
     ],
 )
-def test_each_board_gets_its_own_packages(tmp_path, compatible, packages):
-    if compatible:
-        (tmp_path / "proc/device-tree").mkdir(parents=True)
-        (tmp_path / "proc/device-tree/compatible").write_bytes(compatible.encode())
-    assert packages in install("--dry-run", "--root", tmp_path).stderr
+def test_a_jetson_takes_cv2_and_tensorrt_from_jetpack_and_the_bindings_of_its_cuda(tmp_path, release, bindings):
+    be(tmp_path, "nvidia,p3768-0000+p3767-0005 nvidia,tegra234", release)
+    assert packages_for(tmp_path, "cv2", "tensorrt") == f"edge-agent[cuda,gpio] {bindings} onnxruntime numpy<2"
+
+
+def test_a_jetson_without_opencv_is_refused_with_the_package_that_has_it(tmp_path):
+    be(tmp_path, "nvidia,p3768-0000+p3767-0005 nvidia,tegra234")
+    python = tmp_path / "python3"
+    python.write_text(f'#!/bin/sh\ncase "$*" in *import\\ [ct]*) exit 1 ;; esac\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    done = install("--dry-run", "--root", tmp_path, python=python)
+    assert done.returncode == 1
+    assert "install nvidia-opencv" in done.stderr
 
 
 def test_an_old_python_is_refused_with_what_to_do(tmp_path):
     old = tmp_path / "python3"
     old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.8.10\n')
     old.chmod(0o755)
-    done = subprocess.run(
-        ["bash", SCRIPT, "--root", tmp_path / "root", "--dry-run"],
-        env={"PATH": os.environ["PATH"], "PYTHON": str(old)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = install("--root", tmp_path / "root", "--dry-run", python=old)
     assert done.returncode == 1
     assert "Python 3.8.10; Python 3.10 or newer is needed" in done.stderr
 

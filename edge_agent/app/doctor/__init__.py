@@ -29,7 +29,7 @@ CHECKS: tuple[Check, ...] = (
     *broker.CHECKS,
     *service.CHECKS,
 )
-LIMIT_S = 10.0
+LIMIT_S = 9.0
 WORST_FIRST: tuple[Level, ...] = ("fail", "warn", "skip", "ok")
 
 

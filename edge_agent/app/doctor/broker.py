@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from edge_agent.app.doctor.broker_talk import NOBODY, NOT_AUTHORISED, Talk, talk
 from edge_agent.app.doctor.context import Context
 from edge_agent.app.doctor.findings import Check, Finding, fail, ok, skip, warn
+from edge_agent.app.doctor.systemd import Unit
 
 SOON_DAYS = 14.0
 NO_BROKER = "verdicts go to standard output: there is no broker"
@@ -146,6 +147,27 @@ def _password_fix(context: Context) -> str:
     return f"write the password of {table.username} into {table.password_file}, then {context.reload}"
 
 
+def look_at_link(context: Context) -> Iterator[Finding]:
+    """Whether the agent itself gets there: its sandbox, and what it says of its connections."""
+    made, instead = _steps(context, "port")
+    if instead or made is None:
+        yield instead or skip(NO_BROKER)
+        return
+    unit, links = context.unit, context.live.get("links") if context.live else None
+    barred = [address for address in made.addresses if isinstance(unit, Unit) and not unit.may_reach(address)]
+    down = [name for name, is_up in links.items() if not is_up] if isinstance(links, dict) else []
+    if barred and isinstance(unit, Unit):
+        name = unit.name.removesuffix(".service")
+        fix = f"sudo systemctl edit {name}, and write: [Service] IPAddressAllow={barred[0]}"
+        yield fail(f"the sandbox of the service does not let it reach {', '.join(barred)}", fix)
+    elif down:
+        yield fail(f"the agent has no connection: {' and '.join(down)}", "edge-agent logs --event 'link_*' -n 5")
+    elif not isinstance(links, dict):
+        yield skip("no agent tells whether it is connected")
+    else:
+        yield ok("the agent is connected")
+
+
 def look_at_acl(context: Context) -> Iterator[Finding]:
     """Whether it takes our messages: its answers to a try, or what the running agent has met."""
     made, instead = _steps(context, "done")
@@ -224,6 +246,13 @@ CHECKS = (
         "broker-tls", "broker", "a certificate of another authority or host, or expired", look_at_tls, "configuration"
     ),
     Check("broker-login", "broker", "a wrong password; a broker that is silent", look_at_login, "configuration"),
+    Check(
+        "broker-link",
+        "broker",
+        "an agent without a connection, or whose sandbox lets it have none",
+        look_at_link,
+        "configuration",
+    ),
     Check("broker-acl", "broker", "messages that the broker refuses (0x87)", look_at_acl, "configuration"),
     Check("subscribers", "broker", "nobody listens (0x10)", look_at_listeners, "configuration"),
     Check("one-agent", "broker", "a second agent with the same id", look_at_namesakes, "configuration"),

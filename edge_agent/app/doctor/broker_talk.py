@@ -3,6 +3,7 @@
 import json
 import socket
 import ssl
+import threading
 import time
 import uuid
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:  # paho is loaded when it is needed
     from paho.mqtt.reasoncodes import ReasonCode
 
 Step = Literal["secrets", "name", "port", "tls", "login", "done"]
-REACH_S, ANSWER_S, LISTEN_S, ALERT_S = 3.0, 3.0, 0.8, 0.3
+RESOLVE_S, REACH_S, ANSWER_S, LISTEN_S, ALERT_S = 3.0, 2.5, 3.0, 0.8, 0.3
 """The last two: three heartbeats; and how long a broker that wants a certificate may take to say so (TLS 1.3)."""
 NOT_AUTHORISED, NOBODY = 0x87, 0x10
 EXPIRY_S = 1
@@ -84,6 +85,15 @@ def _read_secrets(table: broker.Config, found: Talk) -> None:
 
 
 def _look_up(table: broker.Config, found: Talk) -> None:
+    """In a thread, for a resolver takes as long as it likes, and cannot be stopped."""
+    thread = threading.Thread(target=_resolve, args=(table, found), daemon=True)
+    thread.start()
+    thread.join(RESOLVE_S)
+    if thread.is_alive():
+        _failed(found, "name", f"no name server answers within {RESOLVE_S:g} s")
+
+
+def _resolve(table: broker.Config, found: Talk) -> None:
     try:
         told = socket.getaddrinfo(table.host, table.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:

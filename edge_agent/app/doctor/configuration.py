@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from edge_agent import secret_files
 from edge_agent.app.doctor.context import Context
 from edge_agent.app.doctor.findings import Check, Finding, fail, ok, skip, warn
+from edge_agent.app.doctor.systemd import Unit
 from edge_agent.app.doctor.who import READ
 from edge_agent.app.instances import JOIN
 from edge_agent.errors import ConfigError
@@ -82,6 +83,8 @@ def _look_at_secret(context: Context, key: tuple[str | int, ...], path: Path) ->
     if not os.access(path.parent, os.X_OK, effective_ids=True):
         return skip(f"you may not look into {path.parent}: {JOIN}", about)
     is_credential = path.name == str(path)
+    if not is_credential and isinstance(context.unit, Unit) and context.unit.gives(path.name):
+        return skip(f"systemd gives {path.name} to the service; it can be looked at while that runs", about)
     try:
         secret_files.find(path, str(key[-1]))
     except ConfigError:

@@ -7,6 +7,7 @@ import edge_agent
 from edge_agent.app.doctor import systemd
 from edge_agent.app.doctor.context import Context
 from edge_agent.app.doctor.findings import Check, Finding, fail, ok, skip, warn
+from edge_agent.app.doctor.systemd import PROGRAM
 from edge_agent.app.instances import JOIN
 from edge_agent.app.status import BAD, WELL, Report
 from edge_agent.errors import EX_CONFIG
@@ -104,13 +105,16 @@ def look_at_watchdog(context: Context) -> Iterator[Finding]:
 
 def look_at_clock(_context: Context) -> Iterator[Finding]:
     """What the kernel says of its clock."""
-    clock = telemetry.clock()
+    yield of_clock(telemetry.clock())
+
+
+def of_clock(clock: telemetry.Clock) -> Finding:
+    """Whether something keeps it in step."""
     if clock.synced is None:
-        yield skip("the kernel does not tell")
-    elif not clock.synced:
-        yield warn("nothing keeps the clock in step: times and certificates are judged by a wrong one", CLOCK_FIX)
-    else:
-        yield ok(f"in step, off by {clock.max_error_ms or 0:.0f} ms at most")
+        return skip("the kernel does not tell")
+    if not clock.synced:
+        return warn("nothing keeps the clock in step: times and certificates are judged by a wrong one", CLOCK_FIX)
+    return ok(f"in step, off by {clock.max_error_ms or 0:.0f} ms at most")
 
 
 CLOCK_FIX = "sudo timedatectl set-ntp true"
@@ -135,7 +139,8 @@ def look_at_journal(context: Context) -> Iterator[Finding]:
 
 def look_at_version(context: Context) -> Iterator[Finding]:
     """Whether the running agent is the one that is installed."""
-    running, here = context.live.get("version") if context.live else None, edge_agent.__version__
+    running = context.live.get("version") if context.live else None
+    here = _installed(context) or edge_agent.__version__
     if not isinstance(running, str):
         yield skip(f"{here} is installed; no agent tells what runs")
     elif running != here:
@@ -144,9 +149,15 @@ def look_at_version(context: Context) -> Iterator[Finding]:
         yield ok(f"{here} is installed and runs")
 
 
+def _installed(context: Context) -> str | None:
+    """The version that the service would start; None where that cannot be told."""
+    found = sorted(PROGRAM.glob("lib/python3*/site-packages/edge_agent-*.dist-info")) if context.is_service else []
+    return found[-1].name.removesuffix(".dist-info").partition("-")[2] if found else None
+
+
 CHECKS = (
     Check("service", "service", "a unit that is missing, failed, stopped, or starts over and over", look_at_service),
-    Check("agent", "service", "an agent that is down, hangs, or is not well, and why", look_at_agent, "configuration"),
+    Check("agent", "service", "an agent that is down, hangs, or is not well, and why", look_at_agent),
     Check("watchdog", "service", "a service that nobody restarts when it hangs", look_at_watchdog),
     Check("clock", "service", "a clock that nothing keeps in step", look_at_clock),
     Check("journal", "service", "a log that is lost at a power cycle", look_at_journal, "copy"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edge_agent.app.doctor.context import Context
 from edge_agent.app.doctor.findings import Check, Finding, fail, ok, skip, warn
+from edge_agent.app.doctor.systemd import Unit
 from edge_agent.app.doctor.who import ENTER, READ, WRITE
 from edge_agent.hardware.probe import read_text
 
@@ -66,6 +67,10 @@ def look_at_folder(context: Context) -> Iterator[Finding]:
     elif not user.may(folder, READ | WRITE | ENTER):
         fix = f"sudo chown -R {user.name}: {own}" if folder == own else f"sudo install -d -o {user.name} -m 0750 {own}"
         yield fail(f"{user.name}, the agent's user, may not write into {folder}", fix)
+    elif isinstance(context.unit, Unit) and not context.unit.may_write(own):
+        name = context.unit.name.removesuffix(".service")
+        fix = f"sudo systemctl edit {name}, and write: [Service] ReadWritePaths={own}"
+        yield fail(f"the sandbox of the service does not let it write to {own}", fix)
     elif mount.kind in IN_MEMORY:
         yield warn(
             f"{own} is in memory ({mount.kind}): records are lost when the power is cut",

@@ -2,12 +2,16 @@
 
 import subprocess
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
+from edge_agent.app.places import SERVICE_STATE
 from edge_agent.app.service import read
 from edge_agent.hardware.probe import LIVE, read_text
 
 WAIT_S = 4.0
+PROGRAM = Path("/opt/edge-agent/current")
+"""The virtual environment of services, as `scripts/install` makes it."""
 _KEYS = (
     "LoadState",
     "UnitFileState",
@@ -22,6 +26,13 @@ _KEYS = (
     "SupplementaryGroups",
     "FragmentPath",
     "DropInPaths",
+    "LoadCredential",
+    "LoadCredentialEncrypted",
+    "SetCredential",
+    "ProtectSystem",
+    "ReadWritePaths",
+    "IPAddressAllow",
+    "IPAddressDeny",
 )
 _FOLDERS = ("etc/systemd/journald.conf.d", "run/systemd/journald.conf.d", "usr/local/lib/systemd/journald.conf.d")
 _OF_SYSTEM = ("usr/lib/systemd/journald.conf.d", "lib/systemd/journald.conf.d")
@@ -53,6 +64,23 @@ class Unit:
         """`SupplementaryGroups=`."""
         return tuple(self["SupplementaryGroups"].split())
 
+    def gives(self, secret: str) -> bool:
+        """Whether the service gets a credential of that name."""
+        told = f"{self['LoadCredential']} {self['LoadCredentialEncrypted']} {self['SetCredential']}"
+        return any(word.partition(":")[0] == secret for word in told.split())
+
+    def may_write(self, folder: Path) -> bool:
+        """Whether the sandbox lets the service write there: to its state folder, and where it was told."""
+        allowed = (SERVICE_STATE, *(Path(word.lstrip("-+")) for word in self["ReadWritePaths"].split()))
+        return self["ProtectSystem"] != "strict" or any(folder.is_relative_to(path) for path in allowed)
+
+    def may_reach(self, address: str) -> bool:
+        """Whether the sandbox lets the service talk to an address (systemd.resource-control(5): allowing wins)."""
+        host = ip_address(address.partition("%")[0])
+        nets = {key: [ip_network(word) for word in self[key].split()] for key in ("IPAddressAllow", "IPAddressDeny")}
+        allowed, denied = (any(host in net for net in nets[key]) for key in ("IPAddressAllow", "IPAddressDeny"))
+        return allowed or not denied
+
     @property
     def files(self) -> tuple[Path, ...]:
         """The unit file and its drop-ins."""
@@ -61,13 +89,13 @@ class Unit:
 
 def look(name: str) -> Unit | str:
     """The unit, or why nothing can be said of it."""
-    told = say("systemctl", "show", name, f"--property={','.join(_KEYS)}")
+    told = output_of("systemctl", "show", name, f"--property={','.join(_KEYS)}")
     if told is None:
         return "systemd does not answer here: the system was not started by it"
     return Unit(name, dict(line.split("=", 1) for line in told.splitlines() if "=" in line))
 
 
-def say(*words: str, wait_s: float = WAIT_S) -> str | None:
+def output_of(*words: str, wait_s: float = WAIT_S) -> str | None:
     """What a program prints; None where it is not there, fails, or takes too long."""
     try:
         done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=wait_s, check=False)

@@ -3,15 +3,17 @@
 import json
 import socket
 import subprocess
+import sys
 import threading
 from contextlib import closing
 
 import pytest
 
 from edge_agent.app.status import Report
-from tests.app.doctor.patients import finding, installation, simple
+from tests.app.doctor.patients import as_root, finding, installation, simple
 from tests.brokers import HOST, Listener, free_port, needs, running_broker
 from tests.certificates import Authority
+from tests.fixtures import REPO
 from tests.system.agents import ROOT
 
 HERE = f"IP:{HOST}"
@@ -57,6 +59,24 @@ def test_a_host_name_without_an_address_is_found(tmp_path):
     found = finding(installation(tmp_path, text), "broker-name")
     assert (found.level, found.evidence.startswith("broker.invalid has no address")) == ("fail", True)
     assert found.fix.startswith(f"write the broker's address at {tmp_path}/agent.toml:")
+
+
+@as_root
+def test_a_name_server_that_does_not_answer_is_found(tmp_path):
+    (tmp_path / "resolv.conf").write_text("nameserver 127.7.7.7\n")
+    config = tmp_path / "agent.toml"
+    config.write_text(simple(tmp_path).replace('host = "127.0.0.1"', 'host = "broker.example"'))
+    script = 'mount --bind "$1" "$(readlink -f /etc/resolv.conf)" && shift && exec "$@"'
+    look = [sys.executable, "-m", "tests.app.doctor.examined", config, "broker-name"]
+    command = ["unshare", "--mount", "sh", "-c", script, "sh", tmp_path / "resolv.conf", *look]
+    with socket.socket(type=socket.SOCK_DGRAM) as mute:
+        mute.bind(("127.7.7.7", 53))
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPO)
+    if done.returncode:
+        pytest.skip(f"no other resolv.conf can be mounted here: {done.stderr[-200:]}")
+    found = json.loads(done.stdout)
+    assert (found["level"], "no name server answers within 3 s" in found["evidence"]) == ("fail", True)
+    assert found["fix"].startswith(f"write the broker's address at {config}:")
 
 
 def test_a_broker_that_is_silent_is_found(tmp_path):
@@ -219,6 +239,16 @@ def test_what_the_running_agent_has_met_is_believed(tmp_path):
         context.status = Report(context.instance, "up", "degraded", 1, facts=facts)
         assert levels(context, "broker-acl", "subscribers", "one-agent") == ["fail"] * 3
     assert "Received PUBLISH" not in broker.log
+
+
+def test_an_agent_without_a_connection_is_found(tmp_path):
+    with running_broker(tmp_path) as broker:
+        context = at(tmp_path, broker.port)
+        facts = {"age_s": 0.1, "reasons": [], "session": "s", "links": {"line": False, "records": True}}
+        context.status = Report(context.instance, "up", "running", 0, facts=facts)
+        found = finding(context, "broker-link")
+    assert (found.level, found.evidence) == ("fail", "the agent has no connection: line")
+    assert found.fix == "edge-agent logs --event 'link_*' -n 5"
 
 
 def test_a_second_agent_with_the_same_id_is_found_and_nothing_is_said(tmp_path):

@@ -1,13 +1,16 @@
 """Services that are missing, failed or not watched, clocks and journals: systemd as its own programs would tell."""
 
 import os
+import socket
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 
 import edge_agent
-from edge_agent.app.doctor import look_around
+from edge_agent.app.doctor.service import of_clock
 from edge_agent.app.status import Report
+from edge_agent.hardware.telemetry import Clock
 from tests.app.doctor.patients import board, finding, installation, simple
 from tests.hardware.trees import make_tree, put
 
@@ -29,14 +32,14 @@ NAME = "edge-agent@agent"
 def service(tmp_path, monkeypatch):
     """A service of which systemctl says this, besides that it is well."""
 
-    def make(**told):
+    def make(port=1, more="", **told):
         program = tmp_path / "bin" / "systemctl"
         program.parent.mkdir(exist_ok=True)
         lines = "\n".join(f"{key}={value}" for key, value in {**WELL, **told}.items())
         program.write_text(f"#!/bin/sh\ncat <<'END'\n{lines}\nEND\n")
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-        context = installation(tmp_path, simple(tmp_path))
+        context = installation(tmp_path, simple(tmp_path, port=port, more=more))
         context.instance = replace(context.instance, is_service=True)
         return context
 
@@ -98,6 +101,32 @@ def test_an_agent_that_was_started_without_the_watchdog_is_found(service):
     assert (found.level, found.fix) == ("warn", f"sudo systemctl restart {NAME}")
 
 
+def test_a_sandbox_that_does_not_let_the_service_write_is_found(service):
+    context = service(ProtectSystem="strict", ReadWritePaths="/srv")
+    found = finding(context, "state-folder")
+    own = context.instance.own_folder
+    assert (found.level, found.fix) == (
+        "fail",
+        f"sudo systemctl edit {NAME}, and write: [Service] ReadWritePaths={own}",
+    )
+    assert finding(service(ProtectSystem="strict", ReadWritePaths=str(own.parent)), "state-folder").level != "fail"
+
+
+def test_a_sandbox_without_the_brokers_address_is_found(service):
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        told = {"IPAddressDeny": "0.0.0.0/0 ::/0", "IPAddressAllow": "192.0.2.10/32"}
+        found = finding(service(server.getsockname()[1], **told), "broker-link")
+        told["IPAddressAllow"] += " 127.0.0.0/8"
+        assert finding(service(server.getsockname()[1], **told), "broker-link").level == "skip"
+    fix = f"sudo systemctl edit {NAME}, and write: [Service] IPAddressAllow=127.0.0.1"
+    assert (found.level, found.fix) == ("fail", fix)
+
+
+def test_a_secret_that_systemd_keeps_is_not_missed_while_the_service_is_stopped(service, tmp_path):
+    context = service(more='username = "cap"\npassword_file = "mqtt"\n', LoadCredential="mqtt:/etc/creds/mqtt")
+    assert finding(context, "secrets").level == "skip"
+
+
 def test_what_is_no_service_is_left_out(tmp_path):
     context = installation(tmp_path, simple(tmp_path))
     assert [finding(context, name).level for name in ("service", "watchdog")] == ["skip", "skip"]
@@ -123,6 +152,12 @@ def test_an_agent_that_hangs_is_found(tmp_path):
 def test_an_agent_that_never_ran_is_to_be_started(tmp_path):
     found = finding(installation(tmp_path, simple(tmp_path)), "agent")
     assert (found.level, found.fix) == ("warn", f"edge-agent run -c {tmp_path}/agent.toml")
+
+
+def test_how_an_agent_ended_is_told_although_its_configuration_is_wrong(tmp_path):
+    context = installation(tmp_path, simple(tmp_path) + "\n[nonsense]\n", is_right=False)
+    found = finding(context, "agent")
+    assert (found.level, "it has not run yet" in found.evidence) == ("warn", True)
 
 
 def test_an_agent_that_was_stopped_is_to_be_started(tmp_path):
@@ -179,7 +214,7 @@ def test_a_journal_without_its_folder_is_found(system):
     assert (found.level, "there is no /var/log/journal" in found.evidence) == ("warn", True)
 
 
-def test_a_clock_tells_of_itself():
-    found = finding(look_around(None), "clock")
-    assert found.level in ("ok", "warn", "skip")
-    assert found.fix in (None, "sudo timedatectl set-ntp true")
+@pytest.mark.parametrize(("synced", "level"), [(True, "ok"), (False, "warn"), (None, "skip")])
+def test_a_clock_that_nothing_keeps_in_step_is_to_be_looked_at(synced, level):
+    found = of_clock(Clock(synced, 1.5 if synced else None))
+    assert (found.level, found.fix) == (level, "sudo timedatectl set-ntp true" if level == "warn" else None)
