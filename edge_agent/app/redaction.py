@@ -11,10 +11,11 @@ HIDDEN = "***"
 FEWEST = 4
 """Letters of a secret that is looked for: shorter ones would be found in every other word."""
 
-_KEY = r"[\w.-]*(?:passw|passphrase|passwd|secret|token|credential|api_?key|private_?key)[\w.-]*"
+# Each begins with what is rare: with what may be long, a line without a space would take minutes.
+_KEY = r"(?:passw|passphrase|secret|token|credential|api_?key|private_?key)[\w.-]{0,64}"
 _VALUE = r"\"{3}.*?\"{3}|'{3}.*?'{3}|\"(?:[^\"\\\n]|\\.)*\"?|'[^'\n]*'?|[^\s,;}\]]+"
 _ASSIGNMENT = re.compile(rf"(?is)(?P<key>{_KEY})(?P<middle>[\"']?\s*[=:]\s*)(?P<value>{_VALUE})")
-_OF_ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*://)[^\s/@\"']+@")
+_OF_ADDRESS = re.compile(r"://[^\s/@\"']{1,256}@")
 _PEM = re.compile(r"(?s)-----BEGIN [^-]*PRIVATE KEY-----.*?(?:-----END [^-]*PRIVATE KEY-----|\Z)")
 _FILES = re.compile(r"(?m)^\s*(?:password_file|key)\s*=\s*[\"']([^\"'\n]+)[\"']")
 _NAMES_A_FILE = ("_file", "_path", "_dir", "_folder")
@@ -25,7 +26,7 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     text = _PEM.sub(HIDDEN, text)
-    text = _OF_ADDRESS.sub(rf"\g<scheme>{HIDDEN}@", text)
+    text = _OF_ADDRESS.sub(f"://{HIDDEN}@", text)
     return _ASSIGNMENT.sub(_hide, text)
 
 

@@ -49,7 +49,7 @@ class FlightFile:
         """Opens the file, or makes it; one that cannot be used is set aside. Raises `BlockingIOError` where another agent writes it."""
         sizes = _sizes(most_bytes)
         make_folder(path.parent)
-        self._name, self._syncing, self._is_dirty = str(path), threading.Lock(), False
+        self._path, self._syncing, self._is_dirty = path, threading.Lock(), False
         self._fd, rings = _open(path, sizes)
         if {name: ring.end - ring.start for name, ring in rings.items()} != sizes:
             self._fd, rings = _resized(path, self._fd, rings, sizes)
@@ -61,7 +61,7 @@ class FlightFile:
     def is_in_place(self) -> bool:
         """False where it was moved or deleted: what is written then is lost with it."""
         try:
-            return os.path.samestat(os.fstat(self._fd), os.stat(self._name))
+            return os.path.samestat(os.fstat(self._fd), self._path.stat())
         except FileNotFoundError:
             return False
 

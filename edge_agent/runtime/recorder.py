@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
+from pydantic_core import to_json
 
 from edge_agent.clock import SYSTEM, Clock
 from edge_agent.runtime.flight_file import FILE, FlightFile
@@ -25,14 +26,13 @@ from edge_agent.runtime.rarely import Rarely
 log = structlog.get_logger()
 WRITE_EVERY_S = 0.1
 SYNC_EVERY_S = 1.0
-LOOK_EVERY_S = 1.0  # for a file that was moved or deleted
+LOOK_EVERY_S = 1.0  # for a file that was moved or deleted, and for a wall clock that was set
 RETRY_S = 5.0
 SILENT_S = 10.0  # a disk that is slow answers sooner
 MOST_WAITING = 2000  # notes of each ring, while the disk does not answer: some 3 MB
 TEXT_MOST = 4000  # letters of each text in an entry of the log: a traceback may be long
 TELL_EVERY_S = 60.0
 EVENT_KINDS = ("log",)
-_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 About = Mapping[str, Any] | bytes
 _Note = tuple[int, int, str, About]  # order, CLOCK_MONOTONIC, kind, what
@@ -77,7 +77,7 @@ class Recorder:
         self._order = count()
         self._waiting: dict[RingName, _Waiting] = {"verdicts": _Waiting(), "events": _Waiting()}
         self._setting: About | None = None
-        self._number = 0
+        self._number = self._zero_us = 0  # the latter: what the wall clock showed when the monotonic one began
         self._file: FlightFile | None = None
         self._retry_at_s = self._look_at_s = self._answered_s = 0.0
         self._told, self._lost_told = Rarely(TELL_EVERY_S), 0
@@ -175,7 +175,8 @@ class Recorder:
             log.info("recorder_writes", file=str(self._path), lost=self.lost)
 
     def _look(self) -> None:
-        """Whether what is written now would be found."""
+        """Whether what is written now would be found, and what time it is."""
+        self._zero_us = micros(self._clock.utc_of(0))
         if self._file is not None and not self._file.is_in_place:
             log.warning("recorder_file_gone", file=str(self._path))
             self._close()
@@ -189,8 +190,6 @@ class Recorder:
 
     def _pack(self, file: FlightFile) -> None:
         """Numbers in the order of the notes."""
-        now_ns = self._clock.mono_ns()
-        now_us = micros(self._clock.utc_of(now_ns))
         taken = [
             (waiting.notes.popleft(), name)
             for name, waiting in self._waiting.items()
@@ -199,7 +198,7 @@ class Recorder:
         for (_, mono_ns, kind, about), name in sorted(taken, key=lambda pair: pair[0][0]):
             if kind == "setting":
                 self._setting = about
-            at_us = now_us - (now_ns - mono_ns) // 1000
+            at_us = self._zero_us + mono_ns // 1000
             try:
                 body = about if isinstance(about, bytes) else _json(about)
             except (TypeError, ValueError):
@@ -243,7 +242,10 @@ class Recorder:
 def _json(about: Mapping[str, Any]) -> bytes:
     """What is long is cut. An entry of the log has a time of its own, which the record has too."""
     facts = {key: _cut(value) for key, value in about.items() if key != "timestamp"}
-    return _encode(facts).encode()
+    try:
+        return to_json(facts)
+    except ValueError:  # half a character, as in a name that is not UTF-8: `json` writes that down, too
+        return json.dumps(facts).encode()
 
 
 def _cut(value: Any) -> Any:

@@ -31,16 +31,15 @@ wait_ready() {
 tell_why() { # NAME: what stands in its journal
   say "edge-agent@$1 is not ready: $(show "$1" ActiveState), result $(show "$1" Result)," \
     "exit code $(show "$1" ExecMainStatus)"
-  journalctl -u "edge-agent@$1" --since "@$started" -n 15 --no-pager -o cat >&2 || true
+  # Not by -n: with --since, older ones show the first lines.
+  journalctl -u "edge-agent@$1" --since "@$started" --no-pager -o cat | tail -n 15 >&2 || true
 }
 
-# Restarts these and waits; 1 where one of them does not get ready. Their names are in `not_ready`.
+# start or restart, NAME…: does so and waits; 1 where one of them does not get ready. Their names are in `not_ready`.
 start_all() {
-  local instance
+  local instance started verb=$1
+  shift
   not_ready=()
-  [ $# -gt 0 ] || return 0
-  local started verb=start # where nothing is new, those that run go on
-  [ -z "$is_changed$is_dry" ] || verb=restart
   started=$(date +%s)
   for instance in "$@"; do
     system systemctl "$verb" --no-block "edge-agent@$instance.service"

@@ -100,6 +100,9 @@ allow_only() { # the drop-in of one instance: brokers differ
   made=$(mktemp)
   cp "$here/systemd/edge-agent@.service.d/20-offline.conf" "$made"
   printf 'IPAddressAllow=%s\n' "${only_to[@]}" >>"$made"
-  put "$made" "$target"
+  if ! cmp -s "$made" "$target"; then
+    install -D -m 0644 "$made" "$target"
+    is_sealed=yes # this instance has to be restarted, and no other
+  fi
   rm -f "$made"
 }

@@ -1,40 +1,49 @@
 """A Linux for arm64 in a folder, and commands in it; the kernel has qemu run them where the processor cannot."""
 
 import os
-import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.service import root as roots
-from tests.service import wheels
+from tests.service.wheels import pip_environment
 
-ROOT = roots.Root("bookworm", "arm64", roots.ON_EVERY_BOARD)
 VENV = "/opt/venv"
 ENTER = """
 set -e
 mount -t proc proc "$0/proc"
+mount -t sysfs -o ro sysfs "$0/sys"
 mount --rbind /dev "$0/dev"
 mount -t tmpfs tmpfs "$0/tmp"
+while [ "$1" != -- ]; do
+  mkdir -p "$0$1"
+  mount --bind "$2" "$0$1"
+  shift 2
+done
+shift
 exec chroot "$0" "$@"
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Chroot:
-    """Commands see the folder as the whole system, with processes, devices and temporary files of their own."""
+    """Commands see the folder as the whole system, with processes and temporary files of their own.
+
+    `binds` are folders of the host, by where they are seen.
+    """
 
     folder: Path
+    binds: Mapping[str, Path] = field(default_factory=dict)
 
     def run(
         self, *command: str, timeout_s: float, environ: Mapping[str, str] | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Runs a command with the host's network, and ends all that it started."""
         isolate = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
+        binds = [word for seen, path in self.binds.items() for word in (seen, str(path))]
         done = subprocess.run(
-            [*isolate, "bash", "-c", ENTER, str(self.folder), *command],
-            env=wheels.pip_environment() | dict(environ or {}),
+            [*isolate, "bash", "-c", ENTER, str(self.folder), *binds, "--", *command],
+            env=pip_environment() | dict(environ or {}),
             capture_output=True,
             text=True,
             errors="replace",
@@ -47,7 +56,7 @@ class Chroot:
         return done
 
     def python(self, *words: str, timeout_s: float, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """The same with the virtual environment's Python, one thread for each library."""
+        """The same with the virtual environment's Python; its libraries take one thread each."""
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         return self.run(f"{VENV}/bin/python", *words, timeout_s=timeout_s, environ=threads, check=check)
 
@@ -59,10 +68,5 @@ def is_emulated() -> bool:
 
 def emulator_is_missing() -> bool:
     """Whether the kernel does not know what to do with a program for arm64."""
-    entries = Path("/proc/sys/fs/binfmt_misc")
-    return is_emulated() and not any("enabled" in path.read_text() for path in entries.glob("qemu-aarch64*"))
-
-
-def forget(folder: Path) -> None:
-    """Deletes a root."""
-    shutil.rmtree(folder, ignore_errors=True)
+    entries = Path("/proc/sys/fs/binfmt_misc").glob("qemu-aarch64*")
+    return is_emulated() and not any("enabled" in entry.read_text(encoding="ascii") for entry in entries)

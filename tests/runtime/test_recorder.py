@@ -225,6 +225,12 @@ def test_what_cannot_be_written_down_costs_that_note_alone(tmp_path):
     assert (bodies(tmp_path), recorder.lost) == ([{"event": "fine"}], 2)
 
 
+def test_a_name_that_is_no_utf_8_is_kept(tmp_path):
+    with recording(tmp_path) as recorder:
+        recorder.note("log", {"event": "x", "file": os.fsdecode(b"Stra\xdfe")})
+    assert bodies(tmp_path) == [{"event": "x", "file": "Stra\udcdfe"}]
+
+
 def test_a_long_text_is_cut(tmp_path):
     with recording(tmp_path) as recorder:
         recorder.note("log", {"event": "x", "exception": "y" * 100_000})

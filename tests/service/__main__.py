@@ -21,11 +21,12 @@ from tests.service.check_install import break_on_purpose, check_install, check_r
 from tests.service.check_life import check_life
 from tests.service.check_sandbox import check_sandbox
 from tests.service.check_waits import Waits
-from tests.service.container import Container, missing_tools
+from tests.service.container import Container
 from tests.service.report import CheckSkippedError, OutOfTimeError, Report
+from tests.service.tools import need
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-agent"
-TOOLS = ("debootstrap", "systemd-nspawn", "nsenter", "unshare", "setpriv")
+TOOLS = {"debootstrap": "debootstrap", "systemd-nspawn": "systemd-container", "nsenter": "util-linux"}
 RELEASES = {"newer": "0.90.0", "crashes": "0.91.0", "refuses": "0.92.0", "hangs": "0.93.0", "lacking": "0.94.0"}
 """Beside the tree as it is: the versions that are made of it."""
 
@@ -60,10 +61,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _run(asked: argparse.Namespace, report: Report) -> None:
-    if os.geteuid() != 0:
-        raise CheckSkippedError("a container needs root")
-    if missing := missing_tools(*TOOLS):
-        raise CheckSkippedError(f"not installed: {', '.join(missing)} (apt-get install debootstrap systemd-container)")
+    need(TOOLS)
     with ExitStack() as stack:
         work = stack.enter_context(_work_folder(asked))
         report.section(f"What is needed: {asked.suite}, its packages, five releases of edge-agent")

@@ -67,7 +67,7 @@ def check_upgrades(bench: Bench) -> None:
         with bench.report.check(f"back by itself from a version that {what}") as notes:
             settings, kept = _settings(bench), _data(bench)
             within = ("--ready-within", "12") if release == "hangs" else ()
-            done = bench.install(release, *within, check=False)
+            done = bench.install(release, *within, check=False, in_haste=True)
             assert done.returncode, "scripts/install says that all is well"
             wait_until(line.is_active, 20, "the version before serves")
             assert _version(bench) == "0.90.0", f"edge-agent --version: {_version(bench)}"
@@ -75,10 +75,12 @@ def check_upgrades(bench: Bench) -> None:
             assert _settings(bench) == settings, "files of /etc have changed"
             assert kept <= _data(bench), f"gone from the data: {sorted(kept - _data(bench))}"
             assert line.message("verdict/top")["verdict"] in {"pass", "reject"}
-            notes.append(next((row for row in done.stderr.splitlines() if "going back" in row), "no word of the way back"))
+            notes.append(
+                next((row for row in done.stderr.splitlines() if "going back" in row), "no word of the way back")
+            )
     with bench.report.check("a wheel folder that lacks something changes nothing, and nothing is restarted"):
         pid = line.pid()
-        done = bench.install("lacking", check=False)
+        done = bench.install("lacking", check=False, in_haste=True)
         assert done.returncode, "scripts/install says that all is well"
         assert line.pid() == pid, "the service was restarted"
         assert _version(bench) == "0.90.0", f"edge-agent --version: {_version(bench)}"
@@ -95,13 +97,15 @@ def check_removal(bench: Bench) -> None:
     with bench.report.check("--uninstall stops the service and keeps configuration and data"):
         kept = _data(bench)
         bench.install("first", "--uninstall")
-        left = container.run("sh", "-c", "ls /etc/systemd/system/edge-agent* /opt/edge-agent /usr/local/bin/edge-agent", check=False)
+        left = container.run(
+            "sh", "-c", "ls /etc/systemd/system/edge-agent* /opt/edge-agent /usr/local/bin/edge-agent", check=False
+        )
         assert not left.stdout, f"left behind: {left.stdout}"
         assert container.run("pgrep", "-u", "edge-agent", check=False).returncode, "processes of edge-agent still run"
         assert container.path(f"/etc/edge-agent/{LINE}.toml").exists(), "the configuration is gone"
         assert kept <= _data(bench), f"gone from the data: {sorted(kept - _data(bench))}"
     with bench.report.check("installed again, it goes on with the same configuration"):
-        bench.install("first", "--name", LINE)
+        bench.install("first", "--name", LINE, in_haste=True)
         assert bench.line.is_active(), str(bench.line.facts())
     with bench.report.check("--uninstall --purge leaves no trace") as notes:
         begun_s = time.monotonic()
@@ -130,7 +134,23 @@ def _settings(bench: Bench, where: str = "/etc/edge-agent /etc/systemd/system /e
 
 
 def _data(bench: Bench) -> set[str]:
-    return set(bench.container.run("find", f"/var/lib/edge-agent/{LINE}", "-type", "f", "-not", "-name", "*-wal", "-not", "-name", "*-shm", "-not", "-path", "*/evidence/*").stdout.split())
+    return set(
+        bench.container.run(
+            "find",
+            f"/var/lib/edge-agent/{LINE}",
+            "-type",
+            "f",
+            "-not",
+            "-name",
+            "*-wal",
+            "-not",
+            "-name",
+            "*-shm",
+            "-not",
+            "-path",
+            "*/evidence/*",
+        ).stdout.split()
+    )
 
 
 def _all_files(bench: Bench) -> set[str]:
@@ -142,7 +162,11 @@ def _all_files(bench: Bench) -> set[str]:
 
 def break_on_purpose(source: Path, release: str) -> None:
     """Makes a copy of the tree into a release that does not work."""
-    lines = {"crashes": 'raise RuntimeError("broken on purpose")', "refuses": "raise SystemExit(78)", "hangs": "__import__('time').sleep(3600)"}
+    lines = {
+        "crashes": 'raise RuntimeError("broken on purpose")',
+        "refuses": "raise SystemExit(78)",
+        "hangs": "__import__('time').sleep(3600)",
+    }
     module = source / "edge_agent/app/run.py"
     text = module.read_text(encoding="utf-8")
     head = "    wishes = _listen_to_signals()\n"

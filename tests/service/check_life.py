@@ -91,7 +91,9 @@ def _reload(line: Instance, event: str) -> None:
 
 def _check_refused(bench: Bench) -> None:
     wrong = bench.instance("wrong")
-    with bench.report.check("a configuration that is wrong ends with 78, is named in the journal, and is not started again") as notes:
+    with bench.report.check(
+        "a configuration that is wrong ends with 78, is named in the journal, and is not started again"
+    ) as notes:
         wrong.configure(configuration(wrong.name) + "\n[verdikt]\ndeadline_ms = 1\n")
         started = bench.container.run("systemctl", "start", wrong.unit, check=False)
         assert started.returncode, "systemctl start says all is well"

@@ -89,7 +89,9 @@ class Waits:
         for thread, (name, _) in HANGS.items():
             with self.bench.report.check(f"the watchdog restarts it when the thread {thread} hangs") as notes:
                 notes.append(self._wait_for_restart(thread, self.bench.instance(name)))
-        with self.bench.report.check("while the engine hangs, the part in it gets unknown(deadline_missed) all the same"):
+        with self.bench.report.check(
+            "while the engine hangs, the part in it gets unknown(deadline_missed) all the same"
+        ):
             assert self.heard, "nobody listened"
             verdicts = [json.loads(line) for line in self.heard.communicate(timeout=RESTART_MOST_S)[0].splitlines()]
             reasons = [verdict["reasons"][0] for verdict in verdicts if verdict["verdict"] == "unknown"]

@@ -3,20 +3,27 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.service.report import CheckSkippedError
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 BOOT_MOST_S = 60.0
 COMMAND_MOST_S = 60.0
-ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/root"}
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG": "C.UTF-8",
+    "HOME": "/root",
+}
+NAMESPACES = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup")
 ELSEWHERE = "10.99.0.1"  # an address of the container that is not its loopback's
 
 # Without systemd on the host there is none to ask for a cgroup, and it may have the old layout: the container gets a
@@ -44,11 +51,11 @@ class Container:
         self.root = root
         self._binds = binds
         self._group = f"edge-agent-test-{os.getpid()}"
-        self._console = tempfile.TemporaryFile()
+        self._console = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the container
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._leader = 0
 
-    def __enter__(self) -> "Container":
+    def __enter__(self) -> "Self":
         try:
             self._boot()
         except BaseException:
@@ -56,7 +63,9 @@ class Container:
             raise
         return self
 
-    def __exit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None) -> None:
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
+    ) -> None:
         self._end()
 
     def _boot(self) -> None:
@@ -115,10 +124,15 @@ class Container:
         self._console.close()
 
     def run(
-        self, *command: str, user: str | None = None, check: bool = True, timeout_s: float = COMMAND_MOST_S, stdin: str = ""
+        self,
+        *command: str,
+        user: str | None = None,
+        check: bool = True,
+        timeout_s: float = COMMAND_MOST_S,
+        stdin: str = "",
     ) -> subprocess.CompletedProcess[str]:
         """Runs a command inside, as root or as `user` with the groups that one has."""
-        enter = ["nsenter", "--target", str(self._leader), *"--mount --uts --ipc --net --pid --cgroup".split()]
+        enter = ["nsenter", "--target", str(self._leader), *NAMESPACES]
         become = ["setpriv", "--reuid", user, "--regid", user, "--init-groups"] if user else []
         if user == "nobody":
             become = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]
@@ -128,14 +142,18 @@ class Container:
             input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False, errors="replace",
         )  # fmt: skip
         if check and done.returncode:
-            raise AssertionError(f"{' '.join(command)} ended with {done.returncode}:\n{(done.stderr or done.stdout)[-2000:]}")
+            raise AssertionError(
+                f"{' '.join(command)} ended with {done.returncode}:\n{(done.stderr or done.stdout)[-2000:]}"
+            )
         return done
 
     def start(self, *command: str) -> subprocess.Popen[str]:
         """Starts a command inside, with its output in a pipe."""
-        enter = ["nsenter", "--target", str(self._leader), *"--mount --uts --ipc --net --pid --cgroup".split()]
+        enter = ["nsenter", "--target", str(self._leader), *NAMESPACES]
         words = [f"{name}={value}" for name, value in ENVIRONMENT.items()]
-        return subprocess.Popen([*enter, "--", "env", "-i", *words, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        return subprocess.Popen(
+            [*enter, "--", "env", "-i", *words, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
 
     def path(self, inside: str) -> Path:
         """Where a file of the container lies on the host; not for what is below /run or /tmp."""
@@ -182,8 +200,3 @@ def wait_until(condition: Callable[[], object], timeout_s: float, what: str, *, 
             raise AssertionError(f"not within {timeout_s:g} s: {what}")
         time.sleep(every_s)
     return answer
-
-
-def missing_tools(*names: str) -> list[str]:
-    """Those commands that are not there."""
-    return [name for name in names if shutil.which(name) is None]

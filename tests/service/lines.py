@@ -22,7 +22,12 @@ BY_INPUT_LINE = 'kind = "gpio"\n  chip = "/dev/gpiochip0"\n  line = 4\n  window_
 
 
 def configuration(
-    device: str, *, camera: str = SOME_PICTURES, trigger: str = EVERY_FRAME, broker: str = 'host = "localhost"', more: str = ""
+    device: str,
+    *,
+    camera: str = SOME_PICTURES,
+    trigger: str = EVERY_FRAME,
+    broker: str = 'host = "localhost"',
+    more: str = "",
 ) -> str:
     """A whole configuration with one camera `top`. Of its eight pictures five are rejected."""
     return f"""

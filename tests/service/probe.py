@@ -48,14 +48,14 @@ def set_user_bit() -> None:
 
 def look(folder: str) -> None:
     """What is in it; an empty one counts as hidden."""
-    if not os.listdir(folder):
+    if not list(Path(folder).iterdir()):
         raise PermissionError("it is empty")
 
 
 def others() -> None:
     """Processes of other users."""
-    seen = [name for name in os.listdir("/proc") if name.isdigit() and Path("/proc", name).stat().st_uid != os.getuid()]
-    if not seen:
+    processes = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    if all(process.stat().st_uid == os.getuid() for process in processes):
         raise PermissionError("none is seen")
 
 
@@ -67,12 +67,12 @@ FORBIDDEN: dict[str, Callable[[], object]] = {
     "write to /var/log": lambda: write("/var/log"),
     "look into /root": lambda: look("/root"),
     "look into /home": lambda: look("/home"),
-    "see /tmp of others": lambda: Path("/tmp/of-others").read_text(encoding="ascii"),  # noqa: S108
+    "see /tmp of others": lambda: Path("/tmp/of-others").read_text(encoding="ascii"),
     "see processes of others": others,
     "packet sockets": lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW).close(),
     "bluetooth sockets": lambda: socket.socket(31, socket.SOCK_RAW).close(),
     "a user namespace": lambda: call(LIBC.unshare(CLONE_NEWUSER)),
-    "mount": lambda: call(LIBC.mount(b"none", b"/tmp", b"tmpfs", 0, None)),  # noqa: S108
+    "mount": lambda: call(LIBC.mount(b"none", b"/tmp", b"tmpfs", 0, None)),
     "set the clock": lambda: time.clock_settime(time.CLOCK_REALTIME, time.time()),
     "set the host's name": lambda: socket.sethostname("probe"),
     "a file that runs as its owner": set_user_bit,
@@ -83,7 +83,7 @@ FORBIDDEN: dict[str, Callable[[], object]] = {
 ALLOWED: dict[str, Callable[[], object]] = {
     "write to its data": lambda: write(STATE),
     "write to its runtime folder": lambda: write(RUNTIME),
-    "write to its own /tmp": lambda: write("/tmp"),  # noqa: S108
+    "write to its own /tmp": lambda: write("/tmp"),
     "read its configuration": lambda: look("/etc/edge-agent"),
     "read the kernel's state of the clock": lambda: call(LIBC.adjtimex(ctypes.create_string_buffer(512))),
     "read /proc/meminfo": lambda: Path("/proc/meminfo").read_text(encoding="ascii"),

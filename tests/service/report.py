@@ -65,7 +65,9 @@ class Report:
 
     def conclude(self) -> int:
         """Prints the sum, and what failed again. Returns the exit code."""
-        counts = {outcome: sum(line.outcome == outcome for line in self.lines) for outcome in ("ok", "failed", "skipped")}
+        counts = {
+            outcome: sum(line.outcome == outcome for line in self.lines) for outcome in ("ok", "failed", "skipped")
+        }
         words = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
         print(f"\n{words}; {time.monotonic() - self.started_s:.0f} s")
         for line in self.lines:

@@ -82,7 +82,8 @@ def lend_network(root: Path) -> None:
     """Names and certificates of the host, so that programs in the folder can load what they need."""
     pairs = {
         Path("/etc/resolv.conf"): root / "etc/resolv.conf",
-        Path(os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")): root / "etc/ssl/certs/ca-certificates.crt",
+        Path(os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")): root
+        / "etc/ssl/certs/ca-certificates.crt",
     }
     for there, here in pairs.items():
         if there.exists():

@@ -144,6 +144,23 @@ def test_an_old_python_is_refused_with_what_to_do(tmp_path):
     assert "Python 3.8.10; Python 3.10 or newer is needed" in done.stderr
 
 
+JOURNAL = """
+is_dry=yes root='' journal_conf=/etc/systemd/journald.conf.d/80-edge-agent.conf
+systemd-analyze() {{ printf '%s\\n' '#Storage=auto' {settings}; }}
+keep_journal
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_kept_anyway"),
+    [("Storage=volatile", False), ("Storage=volatile Storage=persistent", True), ("Storage=none", False)],
+)
+def test_the_journal_is_put_on_disk_where_the_last_word_of_the_system_is_another(settings, is_kept_anyway):
+    done = sourced(JOURNAL.format(settings=settings))
+    assert done.returncode == 0, done.stderr
+    assert ("would write: /etc/systemd/journald.conf.d/80-edge-agent.conf" not in done.stdout) is is_kept_anyway
+
+
 WAITS = """
 ready_within=2 SETTLE_S=0
 sleep() {{ command sleep 0.05; }}
