@@ -29,7 +29,7 @@ def attend(agent: Agent, loaded: Loaded, choice: Choice) -> None:
     watches.append(board)
     attendants += _metrics(agent, config)
     evidence = keep_pictures(agent, config)
-    attendants.append(evidence)
+    attendants.insert(0, evidence)  # the last but one to stop: a picture may take the time that the others leave
     more["evidence"] = evidence.facts
     if (heat := watch_heat(agent, config, choice.profile, evidence)) is not None:
         watches.append(heat)

@@ -14,6 +14,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib import metadata
+from itertools import islice
 from pathlib import Path
 
 import edge_agent
@@ -30,6 +31,7 @@ from edge_agent.hardware.probe import read_text
 RECORDS, RECORD_BYTES = 20_000, 8 << 20
 JOURNAL_LINES, KERNEL_LINES = 5_000, 1_000
 JOURNAL_S = 20.0
+FILES, METRICS_BYTES = 5_000, 1 << 20
 _SYSTEM_FILES = ("etc/os-release", "etc/nv_tegra_release", "proc/cmdline", "proc/meminfo", "proc/mounts")
 _DEVICES = ("/dev/video*", "/dev/v4l/by-id/*", "/dev/gpiochip*", "/dev/media*", "/dev/nvhost*", "/dev/nvgpu/*/*")
 
@@ -68,9 +70,11 @@ def pack(context: Context, reports: list[Report], out: Path | None = None) -> Pa
             left_out[piece] = f"{error.filename}: {error.strerror}"
         except EdgeAgentError as error:
             left_out[piece] = redacted(str(error), secrets)
+        except Exception as error:  # noqa: BLE001 - what is out of order is what a bundle is for
+            left_out[piece] = redacted(f"{type(error).__name__}: {error}", secrets)
     texts["about.json"] = _json({"made_at": made.isoformat(timespec="seconds"), "left_out": left_out})
     _write(path, name, texts, made.timestamp())
-    return Packed(path, {piece: len(text.encode()) for piece, text in texts.items()}, left_out)
+    return Packed(path, {piece: len(_bytes(text)) for piece, text in texts.items()}, left_out)
 
 
 def _pieces(context: Context, reports: list[Report]) -> dict[str, Callable[[], str]]:
@@ -147,7 +151,8 @@ def _folder(instance: Instance) -> str:
     if instance.own_folder is None:
         raise _MissingError("the configuration does not say which folder it is")
     os.stat(instance.own_folder)  # noqa: PTH116 - rglob would say nothing of a folder that is not there
-    return "\n".join(map(_line_of, (instance.own_folder, *sorted(instance.own_folder.rglob("*")))))
+    found = sorted(islice(instance.own_folder.rglob("*"), FILES))
+    return "\n".join(map(_line_of, (instance.own_folder, *found)))
 
 
 def _line_of(path: Path) -> str:
@@ -206,7 +211,10 @@ def _unit(context: Context) -> str:
 def _metrics(instance: Instance) -> str:
     if instance.runtime is None:
         raise _MissingError("the configuration does not say which folder it is")
-    return (instance.runtime / "metrics.prom").read_text(errors="replace")
+    # The folder is the agent's: root must not be led to another file, or wait for a pipe.
+    fd = os.open(instance.runtime / "metrics.prom", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(fd, "rb") as file:
+        return file.read(METRICS_BYTES).decode(errors="replace")
 
 
 def _json(value: object) -> str:
@@ -220,9 +228,18 @@ def _write(path: Path, folder: str, texts: dict[str, str], made_s: float) -> Non
         raise UsageError(f"{path} is there already: choose another name with -o") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}; choose another place with -o") from None
-    with os.fdopen(fd, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as packed:
-        for name, text in sorted(texts.items()):
-            member = tarfile.TarInfo(f"{folder}/{name}")
-            data = text.encode()
-            member.size, member.mtime, member.mode = len(data), int(made_s), 0o600
-            packed.addfile(member, io.BytesIO(data))
+    try:
+        with os.fdopen(fd, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as packed:
+            for name, text in sorted(texts.items()):
+                member = tarfile.TarInfo(f"{folder}/{name}")
+                data = _bytes(text)
+                member.size, member.mtime, member.mode = len(data), int(made_s), 0o600
+                packed.addfile(member, io.BytesIO(data))
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _bytes(text: str) -> bytes:
+    """Names of files may be no UTF-8."""
+    return text.encode(errors="backslashreplace")

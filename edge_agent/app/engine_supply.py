@@ -60,7 +60,7 @@ class EngineSupply:
         if progress is None:
             return ""
         share = "" if progress.fraction is None else f" {progress.fraction:.0%}"
-        held = ", stands still until the board has cooled" if self._is_held else ""
+        held = ", stands still until the board has cooled" if self._rests else ""
         return f"TensorRT engine: {progress.stage}{share}, {progress.elapsed_s:.0f} s{held}"
 
     def open(self) -> Engine:
@@ -101,11 +101,16 @@ class EngineSupply:
                 self._builder.stop()
 
     def hold(self, *, is_held: bool) -> None:
-        """A build stands still, with all that it has done, until it is let go on; one that begins meanwhile does too."""
+        """A build beside an engine that serves stands still, with all that it has done, until it is let go on."""
         with self._lock:
             self._is_held = is_held
             if self._builder is not None:
-                self._builder.is_held = is_held
+                self._builder.is_held = self._rests
+
+    @property
+    def _rests(self) -> bool:
+        """Whether a build is to stand still: only one beside an engine that serves, for without one there is no line."""
+        return self._is_held and self._ordered is not None
 
     def _open_planned(self, file: bare.ModelFile, plan: Blueprint) -> Engine:
         """TensorRT's engine, where it is there; else what its policy says."""
@@ -200,7 +205,7 @@ class EngineSupply:
             if self._is_stopped:
                 raise BuildStoppedError("the agent stops")
             self._builder = builder = EngineBuilder(plan.build)
-            builder.is_held = self._is_held
+            builder.is_held = self._rests
         data = {
             "model": plan.build.model.name,
             "fingerprint": plan.recipe.fingerprint,

@@ -40,7 +40,7 @@ class Flight:
             raise UsageError(f"{path} may not be read: {JOIN}") from None
         except OSError as error:
             raise UsageError(f"{path} cannot be read: {error.strerror}") from None
-        self._ends: dict[Ring, int] = {}
+        self._ends: dict[Ring, tuple[int, int]] = {}  # where the newest that was seen ends, and its number
         self._looked_ns = 0
         try:
             self._rings: tuple[Ring, ...] = tuple(rings_of(self._fd).values())
@@ -80,45 +80,52 @@ class Flight:
         """Those of one kind, the oldest first, without a look into the others."""
         return self._read_all([place for place in self.places() if is_of_kind(self._fd, place, kind)])
 
-    def follow(self) -> Iterator[Record]:
-        """Those that are written from now on, for ever; also into a file that takes this one's place."""
-        last = self._look_for_ends(self.places())
+    def newest(self) -> int:
+        """The number of the newest record; 0 where there is none."""
+        return max((place.number for ring in self._rings for place in scan(self._fd, ring)), default=0)
+
+    def follow(self, after: int) -> Iterator[Record]:
+        """Those with higher numbers, as they are written, for ever; also into a file that takes this one's place."""
+        coming: dict[int, Place] = {}
+        has_gap = False
         while True:
+            coming |= {place.number: place for place in self._fresh(after)}
+            ready: list[Place] = []
+            while (place := coming.pop(after + 1 + len(ready), None)) is not None:
+                ready.append(place)
+            if not ready and coming and has_gap:  # it stayed: what is missing lies elsewhere, or is written over by now
+                ready, coming = self._all_fresh(after), {}
+            has_gap = bool(coming)
+            for place in ready:
+                after = place.number
+                if (record := self.read(place)) is not None:
+                    yield record
             time.sleep(LOOK_EVERY_S)
             if self._take_successor():
-                newest = self._look_for_ends(self.places())
-                last = min(last, newest)
-            for record in self._read_all(self._after(last)):
-                last = record.number
-                yield record
+                coming, self._ends, after = {}, {}, min(after, self.newest())
 
-    def _after(self, last: int) -> list[Place]:
+    def _fresh(self, after: int) -> list[Place]:
         """What was written since: mostly right behind the last of its ring, or at the ring's start; else all is looked through."""
         changed_ns = os.fstat(self._fd).st_mtime_ns
         fresh: list[Place] = []
         for ring in self._rings:
-            newest = last
-            while places := run_at(self._fd, ring, self._ends[ring], newest) or run_at(
-                self._fd, ring, ring.start, newest
-            ):
+            at, newest = self._ends.get(ring, (ring.start, after))
+            while places := run_at(self._fd, ring, at, newest) or run_at(self._fd, ring, ring.start, newest):
                 fresh += places
-                newest = places[-1].number
-                self._ends[ring] = places[-1].at + places[-1].size
+                at, newest = places[-1].at + places[-1].size, places[-1].number
+                self._ends[ring] = at, newest
         if not fresh and changed_ns != self._looked_ns:
-            places = self.places()
-            self._look_for_ends(places)
-            fresh = [place for place in places if place.number > last]
+            fresh = self._all_fresh(after)
         self._looked_ns = changed_ns
-        return sorted(fresh, key=lambda place: place.number)
+        return fresh
 
-    def _look_for_ends(self, places: list[Place]) -> int:
-        """Finds where each ring goes on. The newest number."""
-        self._ends = {ring: ring.start for ring in self._rings}
-        for place in places:
-            for ring in self._rings:
-                if ring.start <= place.at < ring.end:
-                    self._ends[ring] = place.at + place.size
-        return places[-1].number if places else 0
+    def _all_fresh(self, after: int) -> list[Place]:
+        fresh = [place for place in self.places() if place.number > after]
+        self._ends |= {self._ring_of(place): (place.at + place.size, place.number) for place in fresh}
+        return fresh
+
+    def _ring_of(self, place: Place) -> Ring:
+        return next(ring for ring in self._rings if ring.start <= place.at < ring.end)
 
     def _take_successor(self) -> bool:
         """Whether the file has been replaced: from now on this is the new one."""

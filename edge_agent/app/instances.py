@@ -82,10 +82,13 @@ JOIN = "use sudo, or become a member of its group: sudo usermod -aG edge-agent $
 
 def _file_of(given: str, folder: Path) -> Path:
     path = Path(given)
-    if path.is_file():
-        return path
-    if path.name == given and (named := folder / f"{given.removesuffix(SUFFIX)}{SUFFIX}").is_file():
-        return named
+    try:
+        if path.is_file():
+            return path
+        if path.name == given and (named := folder / f"{given.removesuffix(SUFFIX)}{SUFFIX}").is_file():
+            return named
+    except PermissionError as error:
+        raise UsageError(f"{error.filename} cannot be read: {error.strerror}; {JOIN}") from None
     known = ", ".join(sorted(one.stem for one in folder.glob(f"*{SUFFIX}"))) or "none"
     raise UsageError(f"--config {given}: there is no such file, and no such name in {folder} (there: {known})")
 

@@ -58,11 +58,12 @@ def logs(  # noqa: PLR0913 - one for each option
     with closing(flight_of(find(config))) as flight:
         about = _part(flight, part, camera) if part else None
         wanted = Wanted(about, camera, event, severity, since_at)
-        newest = islice(_chosen(flight.newest_first(), wanted), number) if number else None
-        for record in reversed(list(newest)) if newest else _chosen(flight.records(), wanted):
+        newest = flight.newest()
+        before = (record for record in flight.newest_first() if record.number <= newest)
+        for record in reversed(list(islice(_chosen(before, wanted), number or None))):
             _show(record, line_of(record), as_json=as_json)
         if follow:
-            for record in _chosen(flight.follow(), wanted):
+            for record in _chosen(flight.follow(newest), wanted):
                 _show(record, line_of(record), as_json=as_json)
 
 

@@ -9,7 +9,10 @@ import typer
 EPILOG = "Example: edge-agent run --config /etc/edge-agent/line3.toml"
 
 
-def run(config: Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration.")]) -> None:
+def run(
+    # a file that may not be read is a wrong configuration, not a wrong call: systemd is not to try it again
+    config: Annotated[Path, typer.Option("--config", "-c", metavar="FILE", readable=False, help="The configuration.")],
+) -> None:
     """Run the agent until it is stopped.
 
     SIGTERM and Ctrl-C stop it within five seconds; SIGHUP reads the configuration again.

@@ -52,8 +52,8 @@ class Attendant(Protocol):
     def start(self) -> None:
         """Never raises: what it cannot do it says in the log."""
 
-    def stop(self, timeout_s: float) -> None:
-        """Finishes what it has begun, for at most so long."""
+    def stop(self, timeout_s: float) -> bool:
+        """Finishes what it has begun, for at most so long. False where it did not end in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +136,8 @@ class Agent:
             if time.monotonic() < give_up_s and not self._stuck(LOADING):
                 self.notifier.watchdog()
                 self.notifier.extend_timeout(LOADING_STEP_S)
+            if time.monotonic() >= self._health_due_s:
+                self._read_vitals()  # a build heats the board for minutes
             self._report()
         for wish in wishes:
             self.wishes.put(wish)
@@ -175,7 +177,7 @@ class Agent:
     def stop(self) -> bool:
         """Within five seconds: open parts get `unknown(stopping)`, `state` becomes `offline`, records go out.
 
-        False where a thread did not end, because it hangs in a call.
+        False where a thread did not end, because it hangs in a call or has more to do than there is time.
         """
         self.notifier.stopping()
         self.herald.winding_down = True
@@ -194,10 +196,15 @@ class Agent:
         say = log.warning if lost else log.info
         left = self.outbox.waiting() - lost
         say("stopped", parts=self.ledger.closed, verdicts=self.desk.verdicts, records_left=left, records_lost=lost)
-        until_s = time.monotonic() + ATTENDANTS_S
-        for attendant in reversed(self.attendants):
-            attendant.stop(max(0.0, until_s - time.monotonic()))
-        return not self._hanging
+        return self._dismiss_attendants() and not self._hanging
+
+    def _dismiss_attendants(self) -> bool:
+        """One that hangs leaves the others their share of the time. False where one did not end."""
+        until_s, all_ended = time.monotonic() + ATTENDANTS_S, True
+        for left in range(len(self.attendants), 0, -1):
+            share_s = max(0.0, until_s - time.monotonic()) / left
+            all_ended &= self.attendants[left - 1].stop(share_s)
+        return all_ended
 
     def _stop_looking(self) -> None:
         """Ends cameras and engine together; those that do not end in time are left behind."""
@@ -293,10 +300,10 @@ class Agent:
         return {name: tick_ns for name, tick_ns in ticks.items() if name not in exempt}
 
     def _read_vitals(self) -> None:
+        self._health_due_s = time.monotonic() + HEALTH_S
         self.health.vitals = self.read_vitals()
 
     def _publish_health(self) -> None:
-        self._health_due_s = time.monotonic() + HEALTH_S
         self._read_vitals()
         self.records.send(self.herald.health(self.health.facts()))
 

@@ -79,12 +79,13 @@ class Evidence:
         """Starts the thread."""
         self._thread.start()
 
-    def stop(self, timeout_s: float) -> None:
-        """Keeps what was offered; waits up to `timeout_s` for it."""
+    def stop(self, timeout_s: float) -> bool:
+        """Keeps what was offered; waits up to `timeout_s` for it. False where that was not enough."""
         self._is_stopping = True
         self._wake()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def set_caps(self, caps: Caps) -> None:
         """From now on; what is too much goes soon."""

@@ -6,6 +6,7 @@ points at them, so there is no place in the file that a power cut must not hit.
 
 import json
 import os
+import stat
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
@@ -125,13 +126,16 @@ def rings_of(fd: int) -> dict[RingName, Ring]:
         NotAFlightFileError: it is none of ours.
         OSError: it cannot be read.
     """
-    page, size = os.pread(fd, PAGE_BYTES, 0), os.fstat(fd).st_size
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise NotAFlightFileError("it is no file")
+    page, size = os.pread(fd, PAGE_BYTES, 0), status.st_size
     if not page.startswith(FIRST_LINE):
         raise NotAFlightFileError("it is no flight recorder's file")
     try:
         sizes = json.loads(page.split(b"\n")[1])
         verdicts, events = int(sizes["verdicts"]), int(sizes["events"])
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
         raise NotAFlightFileError("its first page is damaged") from None
     if min(verdicts, events) <= 0 or size != PAGE_BYTES + verdicts + events:
         raise NotAFlightFileError("it has not the size that it should have")

@@ -35,11 +35,12 @@ class MetricsFile:
         """Starts the thread."""
         self._thread.start()
 
-    def stop(self, timeout_s: float) -> None:
-        """Writes the last one."""
+    def stop(self, timeout_s: float) -> bool:
+        """Writes the last one. False where it did not end in time."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         self._stop.wait(self._first_s)

@@ -53,11 +53,12 @@ class MetricsServer:
         """Starts the thread."""
         self._thread.start()
 
-    def stop(self, timeout_s: float) -> None:
-        """Closes the port."""
+    def stop(self, timeout_s: float) -> bool:
+        """Closes the port. False where it did not end in time."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while not self._stop.is_set():

@@ -80,7 +80,7 @@ class Recorder:
         self._number = self._zero_us = 0  # the latter: what the wall clock showed when the monotonic one began
         self._file: FlightFile | None = None
         self._retry_at_s = self._look_at_s = self._answered_s = 0.0
-        self._told, self._lost_told = Rarely(TELL_EVERY_S), 0
+        self._told, self._unsynced, self._lost_told = Rarely(TELL_EVERY_S), Rarely(TELL_EVERY_S), 0
         self._counting = threading.Lock()
         self._unlisten: Callable[[], None] | None = None
         self._stopping = threading.Event()
@@ -97,8 +97,8 @@ class Recorder:
         if self._listen is not None:
             self._unlisten = self._listen(self._hear)
 
-    def stop(self, timeout_s: float) -> None:
-        """Writes what is left; waits up to `timeout_s` for it."""
+    def stop(self, timeout_s: float) -> bool:
+        """Writes what is left; waits up to `timeout_s` for it. False where that was not enough."""
         until_s = time.monotonic() + timeout_s
         if self._unlisten is not None:
             self._unlisten()
@@ -106,6 +106,7 @@ class Recorder:
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(max(0.0, until_s - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def note(self, kind: str, about: About) -> None:
         """One more record. No lock, and nobody is woken.
@@ -139,6 +140,7 @@ class Recorder:
             self._try_round()
         self._retry_at_s = 0.0
         self._try_round()
+        self._sync()  # who stopped it may take the power away next
         self._close()
 
     def _try_round(self) -> None:
@@ -231,11 +233,15 @@ class Recorder:
 
     def _run_sync(self) -> None:
         while not self._stopping.wait(SYNC_EVERY_S):
-            file = self._file
-            try:
-                if file is not None:
-                    file.sync()
-            except OSError as error:
+            self._sync()
+
+    def _sync(self) -> None:
+        file = self._file
+        try:
+            if file is not None:
+                file.sync()
+        except OSError as error:  # the entry is a note itself, which is to be synced, and so on
+            if self._unsynced.now() is not None:
                 log.warning("recorder_not_synced", file=str(self._path), reason=error.strerror)
 
 

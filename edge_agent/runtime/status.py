@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from edge_agent.clock import Clock
 from edge_agent.runtime.agent import LOADING, Agent
+from edge_agent.runtime.folders import write_whole
 from edge_agent.runtime.forms import Sent
 from edge_agent.runtime.rarely import Rarely
 from edge_agent.runtime.status_words import BOOT_ID, words
@@ -145,7 +146,7 @@ class StatusFile:
     """Keeps the last state in a file, in a thread of its own: who looks at the line never waits for a disk."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._temporary = path, path.with_name(path.name + ".new")
+        self._path = path
         self._wanted: Facts | None = None
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._failed = Rarely(TELL_EVERY_S)
@@ -160,30 +161,27 @@ class StatusFile:
         """Starts the thread."""
         self._thread.start()
 
-    def stop(self, timeout_s: float) -> None:
-        """Writes what is left."""
+    def stop(self, timeout_s: float) -> bool:
+        """Writes what is left. False where it did not end in time."""
         self._stopping.set()
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._wake.wait()
             self._wake.clear()
-            wanted, self._wanted = self._wanted, None
-            if wanted is not None:
-                self._write(wanted)
+            self._write()
+        self._write()  # what was given while the disk was busy with the one before
 
-    def _write(self, facts: Facts) -> None:
-        """Whole or not at all, whatever ends the process. It is not synced: that spares SD cards."""
+    def _write(self) -> None:
+        wanted, self._wanted = self._wanted, None
+        if wanted is None:
+            return
         try:
-            data = _json(facts)
-            fd = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
-            with open(fd, "wb") as file:  # noqa: PTH123 - of a descriptor
-                os.fchmod(fd, 0o640)
-                file.write(data)
-            self._temporary.replace(self._path)
+            write_whole(self._path, _json(wanted))
         except Exception as error:  # noqa: BLE001 - whatever a disk or a bug does: it costs this file, and no more
             if (unlogged := self._failed.now()) is not None:
                 log.warning("status_not_kept", file=str(self._path), reason=str(error), unlogged=unlogged)

@@ -46,8 +46,8 @@ class StatusServer:
         """Starts the thread. Where the socket cannot be made it is tried again."""
         self._thread.start()
 
-    def stop(self, timeout_s: float) -> None:
-        """Takes the socket away."""
+    def stop(self, timeout_s: float) -> bool:
+        """Takes the socket away. False where its thread did not end in time."""
         self._stopping.set()
         if self._listener is not None:
             with suppress(OSError), _short(self._folder) as short:
@@ -55,6 +55,7 @@ class StatusServer:
         self._remove()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -4,23 +4,31 @@
 show() { systemctl show -p "$2" --value "edge-agent@$1.service"; }
 
 instances() { # STATE…: names of the instances in one of these states
-  local state
-  for state in "$@"; do
-    systemctl list-units --all --plain --no-legend --state="$state" 'edge-agent@*.service' 2>/dev/null
+  local condition
+  for condition in "$@"; do
+    systemctl list-units --all --plain --no-legend --state="$condition" 'edge-agent@*.service' 2>/dev/null
   done | sed -n 's/^edge-agent@\([^ ]*\)\.service .*/\1/p' | sort -u
+}
+
+in_error() { [[ $(show "$1" StatusText) == error* ]]; } # it runs, and cannot judge: no camera
+
+# It has told systemd that it is ready; and where it could judge before, it can again.
+is_ready() {
+  [ "$(show "$1" ActiveState)" = active ] || return 1
+  ! in_list "$1" ${could_judge[@]+"${could_judge[@]}"} || ! in_error "$1"
 }
 
 # Whether the instance gets ready, and stays so for a moment.
 wait_ready() {
-  local until_s=$((SECONDS + ready_within)) ends first state
+  local until_s=$((SECONDS + ready_within)) ends first
   first=$(show "$1" NRestarts)
   while [ "$SECONDS" -lt "$until_s" ]; do
-    state=$(show "$1" ActiveState) ends=$(show "$1" NRestarts)
+    ends=$(show "$1" NRestarts)
     [ "$ends" -ge "$first" ] || first=$ends
-    if [ "$state" = active ]; then
+    if is_ready "$1"; then
       sleep "$SETTLE_S"
-      [ "$(show "$1" ActiveState)$(show "$1" NRestarts)" != "active$ends" ] || return 0
-    elif [ "$state" = failed ] || [ $((ends - first)) -ge "$ENDS_MOST" ]; then
+      if is_ready "$1" && [ "$(show "$1" NRestarts)" = "$ends" ]; then return 0; fi
+    elif [ "$(show "$1" ActiveState)" = failed ] || [ $((ends - first)) -ge "$ENDS_MOST" ]; then
       return 1
     fi
     sleep 0.5
@@ -30,7 +38,7 @@ wait_ready() {
 
 tell_why() { # NAME: what stands in its journal
   say "edge-agent@$1 is not ready: $(show "$1" ActiveState), result $(show "$1" Result)," \
-    "exit code $(show "$1" ExecMainStatus)"
+    "exit code $(show "$1" ExecMainStatus); $(show "$1" StatusText)"
   # Not by -n: with --since, older ones show the first lines.
   journalctl -u "edge-agent@$1" --since "@$started" --no-pager -o cat | tail -n 15 >&2 || true
 }

@@ -206,6 +206,12 @@ def test_while_it_is_held_no_build_gets_on_and_its_words_say_so(supply):
     assert opens
 
 
+def test_a_build_without_which_there_is_no_line_is_never_held(supply):
+    line = supply(Policy(build="before"))
+    line.hold(is_held=True)
+    assert opened(line).backend_kind == "tensorrt"
+
+
 def test_a_new_engine_that_does_not_fit_is_set_aside(supply, tmp_path):
     line = supply()
     opened(line)

@@ -66,18 +66,33 @@ def test_what_is_no_json_is_passed_over(tmp_path):
 
 def test_those_that_come_are_followed_over_the_end_of_the_ring(tmp_path):
     with recording(tmp_path) as recorder:
-        recorder.note("log", {"number": 0})
+        recorder.note("log", {"number": "before"})
         noted(recorder)
         with closing(Flight(tmp_path / FILE)) as flight:
-            following = flight.follow()
-
+            following = flight.follow(flight.newest())
             found = []
             for batch in range(24):
-                threading.Timer(
-                    0.01, note_some, (recorder, batch)
-                ).start()  # the first `next` looks where the file ends
+                note_some(recorder, batch)
                 found += [next(following).body["number"] for _ in range(50)]
     assert found == list(range(1200))
+
+
+def test_what_was_written_over_before_it_was_read_is_left_out(tmp_path):
+    with recording(tmp_path) as recorder:
+        note_some(recorder, 0)
+        noted(recorder)
+        with closing(Flight(tmp_path / FILE)) as flight:
+            following = flight.follow(50)
+            note_some(recorder, 1)
+            found = [next(following).body["number"]]
+            for batch in range(2, 40):
+                note_some(recorder, batch)
+                noted(recorder)
+            while not found or found[-1] < 1999:
+                found.append(next(following).body["number"])
+    assert found == sorted(set(found))
+    assert found[0] == 50
+    assert len(found) < 1950
 
 
 def note_some(recorder, batch):
@@ -90,7 +105,7 @@ def test_the_file_that_takes_its_place_is_followed_too(tmp_path):
         recorder.note("log", {"number": 0})
         noted(recorder)
     with closing(Flight(tmp_path / FILE)) as flight:
-        following = flight.follow()
+        following = flight.follow(flight.newest())
         threading.Timer(0.05, lambda: larger(tmp_path)).start()
         assert next(following).body == {"number": 1}
 
@@ -105,7 +120,7 @@ def larger(folder):
     [
         (lambda path: None, "the agent has not run yet, or .recorder. max_mb is 0"),
         (lambda path: path.write_text("a diary"), "it is no flight recorder's file; the agent sets it aside"),
-        (lambda path: path.mkdir(), "directory"),
+        (lambda path: path.mkdir(), "it is no file"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_told_with_the_reason(tmp_path, make, message):

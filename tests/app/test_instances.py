@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,3 +81,24 @@ def test_a_wrong_configuration_still_leads_to_its_folder(root, damage):
 def test_a_configuration_that_does_not_name_its_device_has_no_folder(root, text):
     place(root, "line3", text)
     assert find("line3", root).own_folder is None
+
+
+AS_NOBODY = """
+import os, pathlib, sys
+from edge_agent.app import instances
+os.setgroups([]), os.setgid(65534), os.setuid(65534)
+try:
+    instances.find(sys.argv[1], pathlib.Path(sys.argv[2]))
+except instances.UsageError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+def test_who_may_not_look_into_the_folder_is_told_how_to(root):
+    (root / "etc/edge-agent").chmod(0o750)
+    for folder in (root, *root.parents[:2]):
+        folder.chmod(0o755)
+    command = [sys.executable, "-c", AS_NOBODY, "line3", root]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPO)
+    assert "Permission denied; use sudo" in done.stdout

@@ -9,10 +9,11 @@ import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from tests.arm64 import same
-from tests.arm64.chroot import VENV, Chroot, emulator_is_missing, is_emulated
+from tests.arm64.chroot import PROCESSORS, VENV, Chroot, emulator_is_missing, is_emulated
 from tests.fixtures import REPO, SHARED
 from tests.service import root as roots
 from tests.service import wheels
@@ -156,22 +157,27 @@ def _check_tests(report: Report, chroot: Chroot) -> None:
 
 
 def _check_same(report: Report, chroot: Chroot) -> None:
+    """On each processor: engines choose other instructions there."""
     rows: list[tuple[str, same.Comparison]] = []
-    for model, options, pictures in JOBS:
-        if not (REPO / model).exists():
-            report.skip(f"detections of {model}", "it is not here")
-            continue
-        with report.check(f"detections of {model} are those of {os.uname().machine}") as notes:
-            words = ("detect", "--json", "--threads", "1", "--model", model, *options, pictures)
-            here = _output([sys.executable, "-m", "edge_agent", *words])
-            script = f'cd {TREE} && exec {VENV}/bin/edge-agent "$@"'
-            there = chroot.run("sh", "-c", script, "detect", *words, timeout_s=DETECT_MOST_S).stdout
-            found = same.compare(here, there)
-            rows += [(Path(model).name, row) for row in found]
-            complaints = [f"{row.picture}: {complaint}" for row in found for complaint in row.complaints]
-            notes.append(f"{sum(row.here for row in found)} detections in {len(found)} pictures")
-            assert not complaints, "\n".join(complaints)
+    for processor in PROCESSORS if is_emulated() else [os.uname().machine]:
+        there = replace(chroot, processor=processor) if is_emulated() else chroot
+        for model, options, pictures in JOBS:
+            if not (REPO / model).exists():
+                report.skip(f"{processor}: detections of {model}", "it is not here")
+                continue
+            with report.check(f"{processor}: detections of {model} are those of this {os.uname().machine}") as notes:
+                found = _compare(there, "detect", "--json", "--threads", "1", "--model", model, *options, pictures)
+                rows += [(f"{Path(model).name} {processor}", row) for row in found]
+                complaints = [f"{row.picture}: {complaint}" for row in found for complaint in row.complaints]
+                notes.append(f"{sum(row.here for row in found)} detections in {len(found)} pictures")
+                assert not complaints, "\n".join(complaints)
     print(f"\n{same.table(rows)}")
+
+
+def _compare(chroot: Chroot, *words: str) -> list[same.Comparison]:
+    script = f'cd {TREE} && exec {VENV}/bin/edge-agent "$@"'
+    there = chroot.run("sh", "-c", script, "detect", *words, timeout_s=DETECT_MOST_S).stdout
+    return same.compare(_output([sys.executable, "-m", "edge_agent", *words]), there)
 
 
 def _output(command: list[str]) -> str:

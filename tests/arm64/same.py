@@ -77,7 +77,7 @@ def _words(detection: Found) -> str:
 
 def table(rows: Sequence[tuple[str, Comparison]]) -> str:
     """A line for each model and picture."""
-    lines = [f"{'model':<24}{'picture':<24}{'here':>5}{'arm64':>6}{'least IoU':>11}{'most score':>12}"]
+    lines = [f"{'model, processor':<42}{'picture':<20}{'here':>5}{'arm64':>6}{'least IoU':>11}{'most score':>12}"]
     for model, row in rows:
-        lines.append(f"{model:<24}{row.picture:<24}{row.here:>5}{row.there:>6}{row.iou:>11.4f}{row.score:>12.4f}")
+        lines.append(f"{model:<42}{row.picture:<20}{row.here:>5}{row.there:>6}{row.iou:>11.4f}{row.score:>12.4f}")
     return "\n".join(lines)

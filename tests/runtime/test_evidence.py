@@ -209,6 +209,16 @@ def test_a_stop_keeps_what_was_offered(tmp_path):
     assert len(keeper.pictures()) == 2
 
 
+def test_a_picture_that_takes_longer_than_the_stop_is_told(tmp_path):
+    keeper = Keeper(tmp_path)
+    keeper.may_draw.clear()
+    with keeper:
+        keeper.offer()
+        assert not keeper.evidence.stop(0.01)
+        keeper.may_draw.set()
+        assert keeper.evidence.stop(20)
+
+
 def test_what_is_there_is_told_for_the_status(tmp_path):
     with Keeper(tmp_path) as keeper:
         keeper.offer()

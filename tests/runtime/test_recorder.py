@@ -1,10 +1,12 @@
 """`Recorder`: notes that outlive the agent, on a real disk."""
 
+import errno
 import os
 import random
 import stat
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
@@ -16,6 +18,11 @@ from edge_agent.runtime.flight_records import scan
 from edge_agent.runtime.recorder import MOST_WAITING, Recorder
 from tests.runtime.flights import SESSION, noted, recording, records_in, setting
 from tests.runtime.stations import wait_for
+
+BROKEN_PAGES = [
+    b"edge-agent flight recorder 1\n" + sizes + b"\n"
+    for sizes in (b"{}", b'{"verdicts": 1e999, "events": 4096}', b"[" * 4000)
+]
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +111,7 @@ def test_the_whole_file_is_taken_from_the_disk_at_the_start(tmp_path):
     assert (tmp_path / FILE).stat().st_blocks * 512 >= (tmp_path / FILE).stat().st_size
 
 
-@pytest.mark.parametrize("content", [b"", b"a diary", b"\0" * 100_000, b"edge-agent flight recorder 1\n{}\n"])
+@pytest.mark.parametrize("content", [b"", b"a diary", b"\0" * 100_000, *BROKEN_PAGES])
 def test_a_file_that_is_none_of_ours_is_set_aside(tmp_path, content):
     (tmp_path / FILE).write_bytes(content)
     with capture_logs() as entries, recording(tmp_path) as recorder:
@@ -124,7 +131,7 @@ def test_a_file_that_was_cut_short_is_set_aside(tmp_path):
     assert (tmp_path / f"{FILE}.bad").stat().st_size == 500_000
 
 
-@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: path.symlink_to("/dev/null")])
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("/dev/null"), os.mkfifo])
 def test_what_is_no_file_is_set_aside(tmp_path, make):
     make(tmp_path / FILE)
     with recording(tmp_path) as recorder:
@@ -270,3 +277,26 @@ def test_one_that_was_never_started_may_be_stopped(tmp_path):
     recorder.note("log", {})
     recorder.stop(1)
     assert not (tmp_path / FILE).exists()
+
+
+def test_after_a_stop_the_power_may_be_cut(tmp_path, monkeypatch):
+    written, synced, sync = threading.Event(), [], os.fdatasync
+    monkeypatch.setattr(os, "fdatasync", lambda fd: (synced.append(written.is_set()), sync(fd)))
+    with recording(tmp_path) as recorder:
+        recorder.note("log", {})
+        noted(recorder)
+        written.set()
+    assert synced == [True]
+
+
+def test_a_disk_that_is_never_synced_is_told_once(tmp_path, monkeypatch):
+    def fail(_fd):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    monkeypatch.setattr(recorder_module, "SYNC_EVERY_S", 0.005)
+    with capture_logs() as entries, recording(tmp_path) as recorder:
+        for number in range(5):
+            recorder.note("log", {"number": number})
+            wait_for(lambda: recorder._file and not recorder._file._is_dirty and recorder.written > number)  # noqa: B023
+    assert [entry["event"] for entry in entries] == ["recorder_not_synced"]

@@ -3,8 +3,10 @@
 import json
 import queue
 import stat
+import threading
 
 import pytest
+from pydantic import BaseModel
 from structlog.testing import capture_logs
 
 from edge_agent.app.agent import build
@@ -170,3 +172,33 @@ def test_a_disk_that_takes_nothing_is_told_once_and_tried_again(tmp_path):
         file.stop(5)
     assert [line["event"] for line in logs] == ["status_not_kept"]
     assert (tmp_path / "folder" / "status.json").exists()
+
+
+def test_what_is_given_while_the_disk_is_busy_is_written_before_the_end(tmp_path):
+    may_go_on, file = threading.Event(), StatusFile(tmp_path / "status.json")
+
+    class Slow(BaseModel):
+        def model_dump(self, **_):
+            may_go_on.wait(20)
+            return {}
+
+    file.start()
+    file.keep({"facts": Slow()})
+    wait_for(lambda: file._wanted is None)
+    file.keep(FACTS)
+    assert not file.stop(0)
+    may_go_on.set()
+    assert file.stop(20)
+    assert json.loads((tmp_path / "status.json").read_text()) == FACTS
+
+
+def test_a_link_that_was_put_in_its_way_is_not_followed(tmp_path):
+    (tmp_path / "other").write_text("somebody's")
+    for name in ("status.json", ".status.json.new"):
+        (tmp_path / name).symlink_to("other")
+    file = StatusFile(tmp_path / "status.json")
+    file.start()
+    file.keep(FACTS)
+    file.stop(5)
+    assert (tmp_path / "other").read_text() == "somebody's"
+    assert json.loads((tmp_path / "status.json").read_text()) == FACTS

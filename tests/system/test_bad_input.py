@@ -251,6 +251,30 @@ def test_a_file_that_is_no_configuration_is_refused_with_78(tmp_path, command, c
     assert sentence in done.stderr + done.stdout
 
 
+AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from edge_agent.app import run
+from edge_agent.cli import main
+os.setgroups([]), os.setgid(65534), os.setuid(65534)
+sys.argv = ["edge-agent", "run", "--config", sys.argv[1]]
+main()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+def test_a_configuration_that_the_service_may_not_read_is_refused_with_78(tmp_path):
+    config = the_file(tmp_path, "a.toml", b"")
+    config.chmod(0o600)
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-c", AS_NOBODY, config], capture_output=True, text=True, check=False, cwd=REPO
+    )
+    assert done.returncode == 78, done.stderr
+    assert "cannot be read: Permission denied" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("before", "after", "sentence"),
     [

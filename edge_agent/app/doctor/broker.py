@@ -3,7 +3,7 @@
 import ssl
 from collections.abc import Iterator
 
-from edge_agent.app.doctor.broker_talk import NOBODY, NOT_AUTHORISED, Talk, talk
+from edge_agent.app.doctor.broker_talk import NOBODY, NOT_AUTHORISED, OFFLINE, Talk, talk
 from edge_agent.app.doctor.context import Context
 from edge_agent.app.doctor.findings import Check, Finding, fail, ok, skip, warn
 from edge_agent.app.doctor.systemd import Unit
@@ -186,7 +186,7 @@ def look_at_acl(context: Context) -> Iterator[Finding]:
     elif context.is_up and context.live is None:
         yield skip(f"only the running agent knows, and does not tell you: {context.silent}")
     elif not context.is_up and not made.codes:
-        yield skip("another agent speaks as this device: see one-agent")
+        yield skip("nothing was tried: see one-agent")
     else:
         tried = f"it takes {', '.join(made.codes)}" if made.codes else "the agent has met no refusal"
         yield ok(tried)
@@ -235,6 +235,8 @@ def look_at_namesakes(context: Context) -> Iterator[Finding]:
         yield fail(f"the broker ends each connection soon: another client has the id ea-{device}-…", fix)
     elif context.is_up and context.live is None:
         yield skip(f"which session is the agent's cannot be told: {context.silent}")
+    elif not context.is_up and made.kept not in ("", OFFLINE):
+        yield skip(f"the broker keeps {device} as `{made.kept}`: an agent elsewhere, or one that was cut off just now")
     else:
         yield ok(f"nobody else was heard as {device}")
 

@@ -27,6 +27,7 @@ RESOLVE_S, REACH_S, ANSWER_S, LISTEN_S, ALERT_S = 3.0, 2.5, 3.0, 0.8, 0.3
 NOT_AUTHORISED, NOBODY = 0x87, 0x10
 EXPIRY_S = 1
 LISTENS = ("heartbeat", "state")
+OFFLINE: Literal["offline"] = "offline"
 
 
 @dataclass
@@ -41,6 +42,7 @@ class Talk:
         days_left: until the broker's certificate expires; None without TLS.
         names: for which hosts that is.
         sessions: of others that speak as this device now.
+        kept: the state of this device that the broker keeps; empty where it keeps none, or does not let us see it.
         codes: what the broker said to each topic that was tried.
     """
 
@@ -51,6 +53,7 @@ class Talk:
     days_left: float | None = None
     names: tuple[str, ...] = ()
     sessions: set[str] = field(default_factory=set)
+    kept: str = ""
     codes: dict[str, int] = field(default_factory=dict)
 
 
@@ -59,8 +62,9 @@ def talk(
 ) -> Talk:
     """Looks the name up, connects, shakes hands, signs in, listens for a moment, and with `speak` tries the topics.
 
-    What is said is true: that the agent is `offline`, as its will does; so only where no agent runs. `verdicts` are the
-    topics that get an empty message, which no arm acts on.
+    What is said is true: that the agent is `offline`, as its will does; so only where no agent runs, and the broker does not
+    keep another state: an agent that starts or has no camera sends no heartbeat. What the broker keeps stays as it is.
+    `verdicts` are the topics that get an empty message, which no arm acts on.
     """
     found = Talk()
     for step in (_read_secrets, _look_up, _reach, _shake_hands):
@@ -183,7 +187,8 @@ class Visit:
             self._loop_until(lambda: False, LISTEN_S)
             self._unsubscribe()
             found.sessions.discard(own_session or "")
-            if speak and not found.sessions:  # somebody else's arm would hear that its agent is offline
+            found.kept = str(_fields(self._kept or b"").get("state", ""))
+            if speak and not found.sessions and found.kept in ("", OFFLINE):  # else somebody's arm would hear it
                 self._speak(verdicts)
             found.reached = "done"
         except (OSError, ValueError) as error:
@@ -219,7 +224,7 @@ class Visit:
         from paho.mqtt.properties import Properties
 
         state = self._topics.of("state")
-        asked = {state: self._client.publish(state, self._offline(), 1, retain=True).mid}
+        asked = {state: self._client.publish(state, self._offline(), 1, retain=False).mid}
         for topic in verdicts:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho's own gap
             properties.MessageExpiryInterval = EXPIRY_S
@@ -229,14 +234,14 @@ class Visit:
 
     def _offline(self) -> bytes:
         """What the broker keeps already where that says `offline`, letter by letter; else a message of our own."""
-        if self._kept is not None and _fields(self._kept).get("state") == "offline":
+        if self._kept is not None and self._found.kept == OFFLINE:
             return self._kept
         return wire.StateMessage(
             device=self._topics.device,
             session=uuid.uuid4().hex,
             seq=1,
             at=datetime.now(timezone.utc),
-            state="offline",
+            state=OFFLINE,
             reasons=("stopping",),
         ).payload()
 

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing
 
 import pytest
@@ -280,3 +281,21 @@ def test_a_state_that_the_broker_keeps_stays_as_it_was(tmp_path):
         assert finding(at(tmp_path, broker.port), "broker-acl").level == "ok"
         said = listener.wait_for_count(lambda heard: heard.topic == f"{ROOT}/state", 2)
     assert {heard.payload for heard in said} == {payload}
+
+
+def test_an_agent_elsewhere_that_sends_no_heartbeat_is_not_said_to_be_offline(tmp_path):
+    with running_broker(tmp_path) as broker, Listener(broker.port, "factory/#") as listener:
+        payload = json.dumps({"schema": "edge-agent/state/1", "session": "5f0c", "state": "starting"}).encode()
+        listener.publish(f"{ROOT}/state", payload, retain=True)
+        context = at(tmp_path, broker.port, probe_verdicts=True)
+        assert levels(context, "broker-acl", "subscribers", "one-agent") == ["skip"] * 3
+        assert "keeps test-01 as `starting`" in finding(context, "one-agent").evidence
+    assert [heard.payload for heard in listener.heard] == [payload]
+
+
+def test_nothing_stays_on_the_broker(tmp_path):
+    with running_broker(tmp_path) as broker:
+        assert finding(at(tmp_path, broker.port), "broker-acl").level == "ok"
+        with Listener(broker.port, "factory/#") as listener:
+            time.sleep(0.2)
+    assert listener.heard == []
