@@ -23,7 +23,7 @@ from edge_agent.actuator.judge import Judge, Letter, Ruling
 from edge_agent.actuator.outputs import open_output
 from edge_agent.actuator.pulses import Outcome, Pulses
 from edge_agent.actuator.settings import ArmSettings
-from edge_agent.wire.messages import Ack
+from edge_agent.wire.answers import Ack
 
 log = structlog.get_logger()
 

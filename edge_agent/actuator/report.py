@@ -8,7 +8,7 @@ import structlog
 
 from edge_agent.actuator.judge import Alarm, Ruling
 from edge_agent.actuator.pulses import Outcome
-from edge_agent.wire.messages import Ack
+from edge_agent.wire.answers import Ack
 
 log = structlog.get_logger()
 

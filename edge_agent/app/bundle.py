@@ -20,11 +20,12 @@ from pathlib import Path
 import edge_agent
 from edge_agent.app.doctor import Report, document
 from edge_agent.app.doctor.context import Context
-from edge_agent.app.doctor.systemd import Unit, credentials, output_of
+from edge_agent.app.doctor.systemd import Unit, credentials
 from edge_agent.app.flight import Flight, flight_of
 from edge_agent.app.flight_lines import document_of
 from edge_agent.app.instances import Instance
 from edge_agent.app.redaction import known_secrets, redacted
+from edge_agent.app.service import output_of
 from edge_agent.errors import ConfigError, EdgeAgentError, UsageError
 from edge_agent.hardware.probe import read_text
 

@@ -1,12 +1,11 @@
 """What systemd says of a service."""
 
-import shutil
 import subprocess
 import time
 from dataclasses import dataclass
 from typing import Any
 
-TIMEOUT_S = 2.0
+WAIT_S = 4.0
 _WANTED = ("LoadState", "ActiveState", "SubState", "Result", "ExecMainStatus", "NRestarts", "ExecMainExitTimestamp")
 _RESULTS = {
     "exit-code": "it ended with exit code {code}",
@@ -73,15 +72,18 @@ _LONG_S = 15.0  # the last state is written every ten
 
 def show(unit: str) -> Service | None:
     """None where there is no systemd, it does not know the unit, or does not answer."""
-    systemctl = shutil.which("systemctl")
-    if systemctl is None:
-        return None
-    command = [systemctl, "show", unit, "--timestamp=unix", *(f"--property={name}" for name in _WANTED)]
+    wanted = (f"--property={name}" for name in _WANTED)
+    told = output_of("systemctl", "show", unit, "--timestamp=unix", *wanted)
+    return None if told is None else read(unit, told)
+
+
+def output_of(*words: str, wait_s: float = WAIT_S) -> str | None:
+    """What a program prints; None where it is not there, fails, or takes too long."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
-    except (OSError, subprocess.SubprocessError):
+        done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=wait_s, check=False)
+    except (OSError, subprocess.TimeoutExpired):
         return None
-    return read(unit, done.stdout)
+    return done.stdout if done.returncode == 0 else None
 
 
 def read(unit: str, text: str) -> Service | None:

@@ -20,6 +20,8 @@ HUNG_S = 5.0  # the main thread looks once a second; a reload or a slow disk may
 Condition = Literal["up", "hangs", "starting", "down", "untold"]
 WELL, DOUBTFUL, BAD, UNTOLD = 0, 1, 2, 3
 """Exit codes: it judges; it judges but something is wrong, or it is starting; it does not judge; who knows."""
+_WORDS = {"at", "state", "reasons", "ended", "engine", "model", "workshop", "recent"}
+_NUMBERS = {"pid", "deadline_ms", "health", "links", "parts", "threads", "watchdog"}
 _BY_STATE = {"ready": WELL, "running": WELL, "degraded": DOUBTFUL, "starting": DOUBTFUL}
 
 
@@ -68,7 +70,7 @@ def look(instance: Instance) -> Report:
     if instance.runtime is None:
         return _without_a_folder(instance)
     try:
-        facts = json.loads(ask(instance.runtime))
+        facts = _complete(json.loads(ask(instance.runtime)))
     except PermissionError:
         told = f"you may not look: {instance.runtime} is for its group"
         return Report(instance, "untold", "unknown", UNTOLD, (told,), (JOIN,), service=_service(instance))
@@ -91,12 +93,18 @@ def last_facts(instance: Instance) -> dict[str, Any] | None:
     if instance.own_folder is None:
         return None
     try:
-        facts = json.loads((instance.own_folder / FILE).read_bytes())
+        return _complete(json.loads((instance.own_folder / FILE).read_bytes()))
     except PermissionError:
         raise
     except (OSError, ValueError):
         return None
-    return facts if isinstance(facts, dict) and "state" in facts else None
+
+
+def _complete(facts: Any) -> dict[str, Any]:
+    """What an agent says of itself. Raises `ValueError` where it is of a version that says something else."""
+    if not isinstance(facts, dict) or not facts.keys() >= _WORDS | _NUMBERS:
+        raise ValueError("this is no status, or one of another version")
+    return facts
 
 
 def age_s(facts: Mapping[str, Any]) -> float:

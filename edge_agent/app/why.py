@@ -26,6 +26,10 @@ class Question:
     camera: str | None = None
     session: str | None = None  # or its first letters
 
+    def names_one(self, result: Mapping[str, Any]) -> bool:
+        """Whether no other part of the session can be meant: numbers and triggers' ids may be those of several cameras."""
+        return self.word.split()[0] == "last" or self.word == result["part_id"]
+
     def admits(self, record: Record) -> bool:
         """Whether it may be this one, going by camera and session."""
         is_camera = self.camera in (None, record.body.get("camera"))
@@ -122,7 +126,7 @@ def find(flight: Flight, question: Question) -> Record:
             break
         if question.admits(record) and question.means(record.body):
             found.append(record)
-            if not question.word.isdigit():
+            if question.names_one(record.body):
                 return found[0]
     cameras = list(dict.fromkeys(record.body["camera"] for record in found))
     if len(cameras) > 1:

@@ -5,6 +5,7 @@ import os
 import re
 import stat
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,12 +57,14 @@ class Album:
         if not self.folder.exists():
             return
         for path in self.folder.iterdir():
-            name, told = _NAME.fullmatch(path.name), path.lstat()
-            if name is None or not stat.S_ISREG(told.st_mode):
-                continue
-            if name[2] or not told.st_size:
-                path.unlink()
-            else:
+            name = _NAME.fullmatch(path.name)
+            with suppress(FileNotFoundError):  # somebody deletes it now
+                told = path.lstat()
+                if name is None or not stat.S_ISREG(told.st_mode):
+                    continue
+                if name[2] or not told.st_size:
+                    path.unlink()
+                    continue
                 found.append((name[1], _Kept(told.st_mtime, told.st_size, path.name)))
         for verdict, kept in sorted(found, key=lambda pair: pair[1].at_s):
             self._kept[verdict].append(kept)

@@ -1,6 +1,6 @@
 """The flight recorder: the last verdicts and events in a file on the device, whatever broker and journal keep.
 
-Who notes something never waits: a thread writes what has come every tenth of a second, so that a kill costs no more, and
+Who notes something never waits: a thread writes what has come every fifth of a second, so that a kill costs no more, and
 another has it synced every second, so that a power cut costs about two. Verdicts and events have a ring each: a flood of
 one does not push out the other.
 """
@@ -24,7 +24,7 @@ from edge_agent.runtime.flight_records import RingName, micros, pack, tag_of
 from edge_agent.runtime.rarely import Rarely
 
 log = structlog.get_logger()
-WRITE_EVERY_S = 0.1
+WRITE_EVERY_S = 0.2
 SYNC_EVERY_S = 1.0
 LOOK_EVERY_S = 1.0  # for a file that was moved or deleted, and for a wall clock that was set
 RETRY_S = 5.0

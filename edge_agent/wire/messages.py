@@ -370,19 +370,6 @@ class Health(Envelope):
     clock: Clock
 
 
-class Ack(Envelope):
-    """What an arm did with a verdict: published by the arm, one for each verdict; not retained."""
-
-    schema_: Literal["edge-agent/ack/1"] = Field("edge-agent/ack/1", alias="schema")
-    session: Name = Field(description="That of the verdict.")
-    seq: int = Field(ge=1, description="That of the verdict: an ack has no number of its own.")
-    camera: Name
-    trigger_id: Name | None = Field(None, description="That of the verdict.")
-    action: Action | Literal["none"] = Field(description="What the arm did.")
-    why: Name = Field(description="`verdict`, `on_unknown`, or why it did nothing.")
-    at_mono_ms: Ms | None = Field(None, description="When, by the arm's monotonic clock.")
-
-
 MESSAGES: dict[str, type[Envelope]] = {
     "state": StateMessage,
     "birth": Birth,
@@ -393,6 +380,3 @@ MESSAGES: dict[str, type[Envelope]] = {
     "health": Health,
 }
 """What the agent publishes."""
-
-ANSWERS: dict[str, type[Envelope]] = {"ack": Ack}
-"""What its subscribers publish."""

@@ -9,7 +9,7 @@ import pytest
 
 from edge_agent.actuator import report
 from edge_agent.actuator.judge import Alarm, Ruling
-from edge_agent.wire.messages import Ack
+from edge_agent.wire.answers import Ack
 from tests.actuator.letters import Sender, judge
 from tests.brokers import needs
 from tests.fixtures import REPO

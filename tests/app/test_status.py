@@ -98,6 +98,17 @@ def test_an_answer_of_another_kind_cannot_be_told(instance, tmp_path):
     assert (report.condition, report.exit_code) == ("untold", 3)
 
 
+def test_what_another_version_says_cannot_be_told(instance, tmp_path):
+    (tmp_path / FILE).write_text('{"state": "running"}')
+    assert look(instance).condition == "down"
+    server = StatusServer(tmp_path, lambda: b'{"state": "running"}')
+    server.start()
+    wait_for((tmp_path / SOCKET).exists)
+    report = look(instance)
+    server.stop(5)
+    assert (report.condition, report.exit_code) == ("untold", 3)
+
+
 @pytest.mark.parametrize(
     ("ended", "words"),
     [

@@ -53,6 +53,14 @@ def test_a_part_is_found_by_each_of_its_names(tmp_path, word, part):
     assert story(three_parts(tmp_path), word).about.part_id == part
 
 
+def test_a_trigger_that_several_cameras_heard_asks_for_the_camera(tmp_path):
+    parts = [result(1, trigger_id="plc-7", camera=camera, part_id=f"{camera}-1") for camera in ("top", "side")]
+    told(tmp_path, *(("result", part) for part in parts))
+    with pytest.raises(UsageError, match="plc-7: cameras side, top have it: choose one with --camera"):
+        story(tmp_path, "plc-7")
+    assert story(tmp_path, "plc-7", camera="top").about.part_id == "top-1"
+
+
 @pytest.mark.parametrize("word", ["top-77", "77", "last unknown", "b 1"])
 def test_a_part_that_is_not_there_is_told_with_those_that_are(tmp_path, word):
     with pytest.raises(UsageError, match="no such part was recorded; of the last session there are top-1 to top-3"):

@@ -7,7 +7,8 @@ import pytest
 from edge_agent.config import load
 from edge_agent.runtime.unsent import REASONS
 from edge_agent.wire.inbound import Trigger
-from edge_agent.wire.messages import ANSWERS, MESSAGES, State, UnknownCode
+from edge_agent.wire.answers import Ack
+from edge_agent.wire.messages import MESSAGES, State, UnknownCode
 from edge_agent.wire.topics import Topics
 from tests.fixtures import REPO
 
@@ -30,7 +31,7 @@ SENT = [example for example in EXAMPLES if _name(example) != "trigger"]
 
 @pytest.mark.parametrize("example", SENT, ids=[f"{_name(example)} {example['seq']}" for example in SENT])
 def test_an_example_is_word_for_word_what_the_agent_would_send(example):
-    message = {**MESSAGES, **ANSWERS}[_name(example)].model_validate_json(json.dumps(example))
+    message = {**MESSAGES, "ack": Ack}[_name(example)].model_validate_json(json.dumps(example))
     assert json.loads(message.payload()) == example
 
 
@@ -41,7 +42,7 @@ def test_the_example_of_a_trigger_is_accepted_and_has_every_key():
 
 
 def test_every_message_has_an_example():
-    assert {_name(example) for example in EXAMPLES} == {*MESSAGES, *ANSWERS, "trigger"}
+    assert {_name(example) for example in EXAMPLES} == {*MESSAGES, "ack", "trigger"}
 
 
 def test_a_verdict_is_as_small_as_it_says():

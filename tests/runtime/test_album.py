@@ -1,5 +1,6 @@
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -124,3 +125,13 @@ def test_a_disk_that_is_nearly_full_takes_no_more(tmp_path):
     with pytest.raises(OSError, match=r"less than 1e\+12 MB are free on the disk"):
         Album(tmp_path).add("top-1-reject-5f0c.jpg", "reject", b"x", Caps(10, 10, 30, min_free_mb=1e12), NOW_S)
     assert names_in(tmp_path) == set()
+
+
+def test_a_picture_that_somebody_deletes_while_it_looks_does_not_hide_the_others(tmp_path, monkeypatch):
+    album_with(tmp_path, *rejects(3))
+    there = list(tmp_path.iterdir())
+    there[1].unlink()
+    monkeypatch.setattr(Path, "iterdir", lambda _folder: iter(there))
+    album = Album(tmp_path)
+    album.look_up()
+    assert len(album) == 2

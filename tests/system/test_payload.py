@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_agent.wire.messages import ANSWERS, MESSAGES
+from edge_agent.wire.answers import Ack
+from edge_agent.wire.messages import MESSAGES
 from tests.brokers import Listener
 from tests.system.agents import config_text, replay, running_agent
 from tests.system.arms import ROOT, config, running_arm
@@ -21,7 +22,7 @@ from tests.system.test_hang import PHOTOS, recording
 from tests.system.test_run import RELAXED
 
 pytestmark = pytest.mark.system
-SCHEMAS = {**MESSAGES, **ANSWERS}
+SCHEMAS = {**MESSAGES, "ack": Ack}
 MOST_BYTES = {
     "verdict": 1023,
     "heartbeat": 512,

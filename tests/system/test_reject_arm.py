@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from edge_agent.wire.messages import Ack
+from edge_agent.wire.answers import Ack
 from tests.brokers import needs, running_broker
 from tests.chips import FAKE_GPIOD
 from tests.fixtures import REPO

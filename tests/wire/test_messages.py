@@ -291,8 +291,8 @@ def test_the_longest_names_of_all_leave_a_verdict_below_one_kibibyte(letter):
 
 @pytest.mark.parametrize("trigger_id", [None, "t7"])
 def test_an_ack_fits_its_schema_and_comes_back_as_it_was(trigger_id):
-    ack = wire.Ack(**HEAD, camera="top", trigger_id=trigger_id, action="none", why="stale", at_mono_ms=4711.4021)
+    ack = Ack(**HEAD, camera="top", trigger_id=trigger_id, action="none", why="stale", at_mono_ms=4711.4021)
     shown = json.loads(ack.payload())
-    assert violations(shown, wire.Ack.model_json_schema(mode="serialization")) == []
-    assert wire.Ack.model_validate_json(ack.payload()).seq == HEAD["seq"]
+    assert violations(shown, Ack.model_json_schema(mode="serialization")) == []
+    assert Ack.model_validate_json(ack.payload()).seq == HEAD["seq"]
     assert shown["at_mono_ms"] == 4711.402

@@ -57,7 +57,7 @@ def examine(
     groups: dict[str, list[Check]] = {}
     for check in checks:
         groups.setdefault(check.group, []).append(check)
-    _ = context.is_up, context.choice, context.agent  # facts of several groups
+    _ = context.is_up, context.choice, context.is_copy or context.agent  # facts of several groups
     for group in groups.values():
         threading.Thread(target=_run, args=(context, group, done), daemon=True).start()
     found: dict[str, list[Finding]] = {}

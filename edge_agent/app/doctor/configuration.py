@@ -14,7 +14,6 @@ from edge_agent.app.doctor.systemd import Unit
 from edge_agent.app.doctor.who import READ
 from edge_agent.app.instances import JOIN
 from edge_agent.errors import ConfigError
-from edge_agent.hardware.probe import LIVE
 
 SECRETS = ("password_file", "key")
 MOST = 5
@@ -23,7 +22,7 @@ MOST = 5
 def look_at_configuration(context: Context) -> Iterator[Finding]:
     """Everything that is wrong with the file."""
     path = context.instance.config if context.instance else None
-    if context.root != LIVE and path is None:
+    if context.is_copy and path is None:
         yield skip("a copied tree was given, and no configuration")
     elif path is None:
         yield warn("/etc/edge-agent has no configuration of an agent", "name one: edge-agent doctor --config FILE")
@@ -34,7 +33,7 @@ def look_at_configuration(context: Context) -> Iterator[Finding]:
             place = f"{problem.file}:{problem.line}" if problem.line else problem.file
             what = f"{problem.key}: {problem.message}" if problem.key else problem.message
             yield fail(what, f"mend it at {place}")
-    elif not context.agent.may(path, READ):
+    elif not context.is_copy and not context.agent.may(path, READ):
         yield fail(
             f"{context.agent.name}, the agent's user, may not read {path}", f"sudo chgrp {context.agent.name} {path}"
         )

@@ -19,7 +19,7 @@ from edge_agent.errors import ConfigError, EdgeAgentError
 from edge_agent.models import sealed
 from edge_agent.models.bare import FORMATS
 
-TRY_S = 8.0
+TRY_S = 6.0  # of the nine that a group has: loading TensorRT may take two of them before that
 _CHECK = "import sys; sys.path[:] = filter(None, sys.path); from edge_agent.cli import main; main()"
 """Not by `-m`, which looks for modules in the working directory first, and anybody may have put some there."""
 PLANS = (".engine", ".plan")

@@ -1,15 +1,13 @@
 """What systemd says of a service, by its own programs."""
 
-import subprocess
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from edge_agent.app.places import SERVICE_STATE
-from edge_agent.app.service import read
+from edge_agent.app.service import output_of, read
 from edge_agent.hardware.probe import LIVE, read_text
 
-WAIT_S = 4.0
 PROGRAM = Path("/opt/edge-agent/current")
 """The virtual environment of services, as `scripts/install` makes it."""
 _KEYS = (
@@ -19,7 +17,6 @@ _KEYS = (
     "SubState",
     "Result",
     "ExecMainStatus",
-    "ExecMainCode",
     "NRestarts",
     "WatchdogUSec",
     "User",
@@ -35,6 +32,7 @@ _KEYS = (
     "IPAddressDeny",
 )
 _FOLDERS = ("etc/systemd/journald.conf.d", "run/systemd/journald.conf.d", "usr/local/lib/systemd/journald.conf.d")
+_MAIN = tuple(f"{folder}/systemd/journald.conf" for folder in ("etc", "run", "usr/local/lib", "usr/lib", "lib"))
 _OF_SYSTEM = ("usr/lib/systemd/journald.conf.d", "lib/systemd/journald.conf.d")
 
 
@@ -77,7 +75,10 @@ class Unit:
     def may_reach(self, address: str) -> bool:
         """Whether the sandbox lets the service talk to an address (systemd.resource-control(5): allowing wins)."""
         host = ip_address(address.partition("%")[0])
-        nets = {key: [ip_network(word) for word in self[key].split()] for key in ("IPAddressAllow", "IPAddressDeny")}
+        nets = {
+            key: [ip_network(word, strict=False) for word in self[key].split()]
+            for key in ("IPAddressAllow", "IPAddressDeny")
+        }
         allowed, denied = (any(host in net for net in nets[key]) for key in ("IPAddressAllow", "IPAddressDeny"))
         return allowed or not denied
 
@@ -93,15 +94,6 @@ def look(name: str) -> Unit | str:
     if told is None:
         return "systemd does not answer here: the system was not started by it"
     return Unit(name, dict(line.split("=", 1) for line in told.splitlines() if "=" in line))
-
-
-def output_of(*words: str, wait_s: float = WAIT_S) -> str | None:
-    """What a program prints; None where it is not there, fails, or takes too long."""
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=wait_s, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
 
 
 def credentials(name: str) -> Path | None:
@@ -127,6 +119,3 @@ def journal_storage(root: Path = LIVE) -> str:
             if key.strip() == "Storage" and value.strip():
                 storage = value.strip()
     return storage
-
-
-_MAIN = tuple(f"{folder}/systemd/journald.conf" for folder in ("etc", "run", "usr/local/lib", "usr/lib", "lib"))
