@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import NoReturn
 
 import structlog
 
@@ -28,7 +29,7 @@ from edge_agent.app.rules import mismatches
 from edge_agent.config import AgentConfig, ConfigProblemsError, Loaded, dotted, live_changes, load
 from edge_agent.core.datatypes import ModelSpec, Thresholds
 from edge_agent.core.ports import Decoder
-from edge_agent.errors import EX_USAGE, ConfigError, FatalError
+from edge_agent.errors import EX_USAGE, ConfigError, EdgeAgentError, FatalError
 from edge_agent.runtime.agent import Agent, Wish
 
 log = structlog.get_logger()
@@ -55,13 +56,23 @@ def run(path: Path) -> None:
             while agent.wait() == "reload":
                 loaded = reload(agent, connector, loaded)
         except Exception as error:
-            agent.fail(str(error), error.exit_code if isinstance(error, FatalError) else EX_USAGE)
+            exit_code = error.exit_code if isinstance(error, FatalError) else EX_USAGE
+            agent.fail(str(error), exit_code)
+            if not agent.stop():
+                _leave(exit_code, error)
             raise
-        finally:
-            all_ended = agent.stop()
-    if not all_ended:  # a thread that comes back from a hanging call into an interpreter that shuts down would crash it
-        sys.stderr.flush()
-        os._exit(0)
+        if not agent.stop():
+            _leave(0)
+
+
+def _leave(exit_code: int, error: Exception | None = None) -> NoReturn:
+    """Ends at once: a thread that came back from a hanging call into an interpreter that shuts down would crash it."""
+    if isinstance(error, EdgeAgentError):
+        sys.stderr.write(f"edge-agent: {error}\n")
+    elif error is not None:
+        sys.excepthook(type(error), error, error.__traceback__)
+    sys.stderr.flush()
+    os._exit(exit_code)
 
 
 def reload(agent: Agent, connector: Connector, old: Loaded) -> Loaded:

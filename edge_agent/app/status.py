@@ -138,12 +138,17 @@ def _by_state(instance: Instance, facts: dict[str, Any]) -> Report:
     state, reasons = facts["state"], facts["reasons"]
     told = ["it is being stopped"] if facts["ended"] else []
     advice: dict[str, None] = {}  # each once
+    code = _BY_STATE.get(state, BAD)
+    if not facts["links"].get("line", True) and not facts["ended"]:  # `state` does not say it: nobody would hear it
+        told.append("the broker is not connected: no verdict goes out")
+        advice["`edge-agent doctor` says why, or `edge-agent explain link_retry`"] = None
+        code = max(code, DOUBTFUL)
     for reason in reasons:
         title, do = _explained(reason)
         told.append(f"{reason}: {title}" if title else reason)
         advice |= dict.fromkeys(do[:1])
     advice |= dict.fromkeys(f"`edge-agent explain {reason.partition(':')[0]}`" for reason in reasons[:1])
-    return Report(instance, "up", state, _BY_STATE.get(state, BAD), tuple(told), tuple(advice), facts)
+    return Report(instance, "up", state, code, tuple(told), tuple(advice), facts)
 
 
 def _silent(instance: Instance, facts: dict[str, Any] | None) -> Report:
@@ -195,7 +200,7 @@ def _post_mortem(
     """Why it is down, and what to do."""
     config, name = instance.config, instance.name
     start = f"`sudo systemctl start edge-agent@{name}`" if instance.is_service else f"`edge-agent run -c {config}`"
-    log = f"`journalctl -u edge-agent@{name} -e`" if instance.is_service else "its log, on standard error"
+    log = f"`journalctl -u edge-agent@{name} -e`" if instance.is_service else f"`edge-agent logs -c {config} -n 20`"
     if facts is None:
         return ("it has not run yet, as far as can be told", *_systemds(service)), (start,)
     since, ended = ago(age_s(facts)), facts["ended"]

@@ -23,6 +23,8 @@ from edge_agent.errors import ModelError, UnavailableError
 SUFFIXES: tuple[str, ...] = (".onnx",)
 
 _MISSING = "ONNX Runtime is not installed: pip install onnxruntime"
+_NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
+"""1.31 makes a device id in the user's folder, and has the address of a collector at Microsoft. It is read at the import."""
 _LOG_ERRORS_ONLY = 3  # OrtLoggingLevel: 0 verbose … 3 error, 4 fatal
 _DTYPES = {
     "tensor(float)": np.float32,
@@ -144,6 +146,7 @@ class OnnxBackend:
 def _load(path: Path, threads: int) -> tuple[Any, str]:
     if not path.is_file():
         raise ModelError(f"{path}: there is no such file; set path under [model]")
+    os.environ[_NO_TELEMETRY] = "1"
     try:
         import onnxruntime
     except ImportError as error:

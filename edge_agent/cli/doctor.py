@@ -46,8 +46,10 @@ def doctor(
 ) -> None:
     """Look for what is wrong, and say what to do about each thing, the worst first.
 
-    The agent may run or not; what only it knows it is asked. Where it does not run, cameras are opened for a moment, and
-    the broker is told once more that this device is offline. Exit code 1 where something failed, else 0.
+    The agent may run or not; what only it knows it is asked.
+    Where it does not run, cameras are opened for a moment, and the broker
+    is told once more that this device is offline.
+    Exit code 1 where something failed, else 0.
     """
     from edge_agent import logs
     from edge_agent.app.doctor import document, examine, look_around

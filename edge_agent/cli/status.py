@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 EPILOG = (
     "Example: edge-agent status --watch\n\n"
-    "Exit codes: 0 ready or running, 1 degraded or starting, 2 it does not judge (error, hangs, down), 3 it cannot be told. "
+    "Exit codes: 0 ready or running, 1 degraded, starting or without its broker, 2 it does not judge (error, hangs, down), 3 it cannot be told. "
     "Of several agents: the highest."
 )
 CONFIG = "Whose: a configuration, or the NAME of a service. Not given: all of /etc/edge-agent."

@@ -32,8 +32,9 @@ def why(
 ) -> None:
     """Tell why a part got its verdict, and what became of it.
 
-    What came, what was seen, which rule objected, how long it took, what broker and arm said, and what else was wrong
-    just then. From the flight recorder on this device, also while the agent is down.
+    What came, what was seen, which rule objected, how long it took,
+    what broker and arm said, and what else was wrong just then.
+    From the flight recorder on this device, also while the agent is down.
     """
     from edge_agent.app.flight import flight_of
     from edge_agent.app.instances import find as find_instance

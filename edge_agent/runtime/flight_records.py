@@ -83,7 +83,12 @@ def size_at(data: bytes, at: int) -> int:
         return 0
     magic, checksum, length, *_ = _HEAD.unpack_from(data, at)
     end = at + _HEAD.size + length
-    if magic != MAGIC or end > len(data) or zlib.crc32(memoryview(data)[at + _CHECKED_FROM : end]) != checksum:
+    if (
+        magic != MAGIC
+        or length > MOST_BYTES
+        or end > len(data)
+        or zlib.crc32(memoryview(data)[at + _CHECKED_FROM : end]) != checksum
+    ):
         return 0
     size: int = end - at
     return size

@@ -29,7 +29,7 @@ SYNC_EVERY_S = 1.0
 LOOK_EVERY_S = 1.0  # for a file that was moved or deleted, and for a wall clock that was set
 RETRY_S = 5.0
 SILENT_S = 10.0  # a disk that is slow answers sooner
-MOST_WAITING = 2000  # notes of each ring, while the disk does not answer: some 3 MB
+MOST_WAITING = 2000  # notes of each ring, while the disk does not answer: some 3 MB, of crowded pictures 24
 TEXT_MOST = 4000  # letters of each text in an entry of the log: a traceback may be long
 TELL_EVERY_S = 60.0
 EVENT_KINDS = ("log",)
@@ -69,11 +69,11 @@ class Recorder:
         *,
         listen: Callable[[Callable[[Mapping[str, Any]], None]], Callable[[], None]] | None = None,
     ) -> None:
-        """`listen` has each entry of the log told from `start` on, and returns what ends that."""
+        """`listen` has each entry of the log told from now on, until `stop`, and returns what ends that."""
         self.written = self.lost = self.bytes = 0
         self.trouble: str | None = None
         self._path, self._most_bytes, self._tag = folder / FILE, int(max_mb * 1_000_000), tag_of(session)
-        self._clock, self._listen = clock, listen
+        self._clock = clock
         self._order = count()
         self._waiting: dict[RingName, _Waiting] = {"verdicts": _Waiting(), "events": _Waiting()}
         self._setting: About | None = None
@@ -82,7 +82,7 @@ class Recorder:
         self._retry_at_s = self._look_at_s = self._answered_s = 0.0
         self._told, self._unsynced, self._lost_told = Rarely(TELL_EVERY_S), Rarely(TELL_EVERY_S), 0
         self._counting = threading.Lock()
-        self._unlisten: Callable[[], None] | None = None
+        self._unlisten = listen(self._hear) if listen else None
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._run, name="recorder", daemon=True),
@@ -90,12 +90,10 @@ class Recorder:
         ]
 
     def start(self) -> None:
-        """Starts the threads, and listens to the log."""
+        """Starts the threads."""
         self._answered_s = time.monotonic()
         for thread in self._threads:
             thread.start()
-        if self._listen is not None:
-            self._unlisten = self._listen(self._hear)
 
     def stop(self, timeout_s: float) -> bool:
         """Writes what is left; waits up to `timeout_s` for it. False where that was not enough."""

@@ -54,6 +54,13 @@ def test_the_exit_code_goes_by_the_state(instance, tmp_path, state, exit_code):
     assert (report.condition, report.state, report.exit_code) == ("up", state, exit_code)
 
 
+def test_a_line_without_its_broker_is_not_well_whatever_its_state(instance, tmp_path):
+    with answering(tmp_path, state="running", links={"line": False, "records": False}):
+        report = look(instance)
+    assert (report.state, report.exit_code) == ("running", 1)
+    assert report.told == ("the broker is not connected: no verdict goes out",)
+
+
 def test_each_reason_has_its_words_and_the_first_thing_to_do(instance, tmp_path):
     with answering(tmp_path, state="error", reasons=["camera_lost:top", "of_a_later_version"]):
         report = look(instance)

@@ -134,3 +134,13 @@ def test_the_example_model_gives_what_a_plain_session_gives():
     backend.inputs[0].array[...] = picture
     (plain,) = onnxruntime.InferenceSession(str(EXAMPLE)).run(None, {"images": picture})
     np.testing.assert_allclose(backend.infer()[0], plain, rtol=1e-4, atol=1e-4)
+
+
+def test_the_library_tells_nobody_that_it_is_used(tmp_path):
+    model = save(tmp_path)
+    home = tmp_path / "home"
+    home.mkdir()
+    code = "import sys, pathlib; from edge_agent.backends import onnx as o; o.create(o.Config(path=sys.argv[1])).close()"
+    kept = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run([sys.executable, "-c", code, model], check=True, cwd=REPO, env={**kept, "HOME": str(home)})
+    assert list(home.rglob("*")) == []

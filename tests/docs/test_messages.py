@@ -6,8 +6,8 @@ import pytest
 
 from edge_agent.config import load
 from edge_agent.runtime.unsent import REASONS
-from edge_agent.wire.inbound import Trigger
 from edge_agent.wire.answers import Ack
+from edge_agent.wire.inbound import Trigger
 from edge_agent.wire.messages import MESSAGES, State, UnknownCode
 from edge_agent.wire.topics import Topics
 from tests.fixtures import REPO

@@ -244,7 +244,7 @@ def test_a_long_text_is_cut(tmp_path):
     assert bodies(tmp_path) == [{"event": "x", "exception": "y" * 4000}]
 
 
-def test_it_listens_to_the_log_from_start_to_stop(tmp_path):
+def test_it_listens_to_the_log_until_it_is_stopped(tmp_path):
     heard = []
 
     def listen(listener):

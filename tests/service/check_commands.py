@@ -23,7 +23,11 @@ def check_commands(bench: Bench) -> None:
         refused = bench.agent("status", "--config", LINE, user=NOBODY)
         assert refused.returncode not in {0, 1}, f"{refused.returncode}: {refused.stdout}"
         _assert_told_of_group(refused.stdout + refused.stderr)
-    for who in (TECHNICIAN, NOBODY, None):
+    with bench.report.check("edge-agent doctor, as somebody else: says what to do, without a traceback"):
+        refused = bench.agent("doctor", "--config", LINE, user=NOBODY)
+        assert refused.returncode, f"{refused.stdout[:300]}"
+        _assert_told_of_group(refused.stdout + refused.stderr)
+    for who in (TECHNICIAN, None):
         with bench.report.check(f"edge-agent doctor, as {who or 'root'}") as notes:
             done = bench.agent("doctor", "--config", LINE, "--json", user=who)
             assert "Traceback" not in done.stderr, done.stderr[-800:]

@@ -100,6 +100,7 @@ def test_a_reload_is_noted_with_the_new_limits(tmp_path, broker, listener):
         agent.config.write_text(config.replace("deadline_ms = 4000", "deadline_ms = 3500"))
         agent.send(signal.SIGHUP)
         listener.wait_for(lambda heard: heard.topic.endswith("/event") and heard.json["code"] == "reloaded")
+        assert ended((flight_folder(tmp_path) / "flight.log").exists)
         settings = lambda: [record.body["deadline_ms"] for record in records_in(flight_folder(tmp_path), "setting")]  # noqa: E731
         assert ended(lambda: settings() == [4000, 3500])
 

@@ -5,6 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from edge_agent.wire import messages as wire
+from edge_agent.wire.answers import Ack
 from edge_agent.wire.topics import Topics
 from tests.wire.schemas import violations
 

@@ -75,12 +75,17 @@ def look_at_opening(context: Context) -> Iterator[Finding]:
         elif look.trouble is None:
             whose = "the agent gets pictures" if look.by_agent else f"{look.pictures} pictures came"
             yield ok(whose, camera.id)
-        elif device and not os.path.exists(device):  # noqa: PTH110 - as above
+        elif _is_missing(camera):
             yield skip("see camera-present", camera.id)
         elif device and not context.agent.is_me and context.agent.may(device, READ | WRITE) and not _mine(device):
             yield skip(f"you may not use {device}, but the agent may: try `sudo edge-agent doctor`", camera.id)
         else:
             yield fail(look.trouble, _open_fix(context, camera, look), camera.id)
+
+
+def _is_missing(camera: CameraConfig) -> bool:
+    source = device_of(camera) or getattr(camera, "source", None)
+    return isinstance(source, Path) and not os.path.exists(source)  # noqa: PTH110 - as above
 
 
 def _mine(device: Path) -> bool:
@@ -95,8 +100,12 @@ def _open_fix(context: Context, camera: CameraConfig, look: CameraLook) -> str:
         return _join(context, device)
     if device:
         return f"end the program that has it: sudo fuser -v {device} names it"
+    if camera.kind == "picamera2" and "not installed" in (look.trouble or ""):
+        return "sudo apt install python3-picamera2; docs/operations.md says which virtual environment sees it"
     if camera.kind == "picamera2":
         return "check the ribbon cable with the power off; `rpicam-hello --list-cameras` has to show the camera"
+    if camera.kind == "replay":
+        return f"put pictures or a video there, or mend `source` at {context.camera_place(camera, 'source')}"
     return f"switch the camera on; its address is at {context.camera_place(camera, 'source')}"
 
 

@@ -89,7 +89,9 @@ def _look_at_secret(context: Context, key: tuple[str | int, ...], path: Path) ->
     except ConfigError:
         mode = path.stat().st_mode & 0o777 if path.exists() else None
         if mode is None:
-            fix = f"sudo install -m 0600 -o {user.name} /dev/stdin {path}, and type it, then Ctrl-D"
+            install = f"sudo install -m 0600 -o {user.name}"
+            by_hand = f"{install} /dev/stdin {path}, and type it, then Ctrl-D"
+            fix = f"{install} KEYFILE {path}, from where the key was made" if key[-1] == "key" else by_hand
             return fail(f"there is no {path}, which {context.place(*key)} names", fix, about)
         return fail(f"others can read {path}: its mode is {mode:04o}", f"sudo chmod 600 {path}", about)
     if is_credential or user.may(path, READ):

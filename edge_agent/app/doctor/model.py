@@ -86,6 +86,10 @@ def look_at_opening(context: Context) -> Iterator[Finding]:
     if context.is_up:
         yield skip("the agent is about to open it, or does not tell you")
         return
+    path = context.config.model.path
+    if not path.is_file() or not path.stat().st_size:
+        yield skip("see model-file")
+        return
     problems = _try(context)
     if isinstance(problems, Finding):
         yield problems
@@ -93,7 +97,8 @@ def look_at_opening(context: Context) -> Iterator[Finding]:
     theirs = [problem for problem in problems if not _is_anothers(str(problem.get("key", "")))]
     for problem in theirs[:3]:
         place = f"{problem['file']}:{problem['line']}" if problem.get("line") else problem["file"]
-        yield fail(f"{problem['message']}", f"mend `{problem['key']}` at {place}")
+        or_again = "copy the model again, or " if problem["key"] == "model.path" else ""
+        yield fail(f"{problem['message']}", f"{or_again}mend `{problem['key']}` at {place}")
     if not theirs:
         yield ok("it was loaded and run once, and has all labels that are asked for")
 

@@ -69,7 +69,7 @@ def test_a_damaged_model_is_found(tmp_path):
     (tmp_path / "model.onnx").write_bytes(YOLOX.read_bytes()[:5000])
     found = finding(installation(tmp_path, simple(tmp_path, model="model.onnx")), "model-opens")
     assert (found.level, "model.onnx" in found.evidence) == ("fail", True)
-    assert found.fix.startswith("mend `model.path` at ")
+    assert found.fix.startswith("copy the model again, or mend `model.path` at ")
 
 
 def test_a_label_that_the_model_does_not_have_is_told_at_its_line(config):
