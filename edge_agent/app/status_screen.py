@@ -228,7 +228,9 @@ def _memory(health: Facts) -> Text:
 def _losses(facts: Facts) -> str:
     """Verdicts, records and frames that were lost, where there are any."""
     health = facts["health"]
-    said = [f"{count} verdict{'s' if count != 1 else ''} ({reason})" for reason, count in health["unsent"].items() if count]
+    said = [
+        f"{count} verdict{'s' if count != 1 else ''} ({reason})" for reason, count in health["unsent"].items() if count
+    ]
     said += [f"{health['records'][key]} {key.replace('_', ' ')}" for key in _LOST if health["records"].get(key)]
     if health["frames_failed"]:
         said.append(f"{health['frames_failed']} frames failed")

@@ -23,6 +23,7 @@ else:
 KINDS = {
     "event": "event",
     "log": "event of the log",
+    "record": "entry of `edge-agent logs`",
     "state": "state",
     "reason": "reason of a state",
     "unknown": "code of an unknown verdict",

@@ -60,8 +60,11 @@ def logs(  # noqa: PLR0913 - one for each option
         wanted = Wanted(about, camera, event, severity, since_at)
         newest = flight.newest()
         before = (record for record in flight.newest_first() if record.number <= newest)
-        for record in reversed(list(islice(_chosen(before, wanted), number or None))):
+        chosen = list(islice(_chosen(before, wanted), number or None))
+        for record in reversed(chosen):
             _show(record, line_of(record), as_json=as_json)
+        if not chosen:
+            typer.echo("edge-agent: nothing of that was recorded", err=True)
         if follow:
             for record in _chosen(flight.follow(newest), wanted):
                 _show(record, line_of(record), as_json=as_json)

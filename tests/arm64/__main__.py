@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -58,6 +59,7 @@ def main() -> int:
     parser.add_argument("--only", choices=("tests", "detect"), help="one part of it")
     asked = parser.parse_args()
     report = Report()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was begun is cleared away
     try:
         _run(asked, report)
     except CheckSkippedError as reason:

@@ -18,6 +18,7 @@ from tests.fixtures import REPO
 
 MESSAGES = (REPO / "docs" / "messages.md").read_text()
 OPERATIONS = (REPO / "docs" / "operations.md").read_text()
+FLIGHT_LINES = (REPO / "edge_agent" / "app" / "flight_lines.py").read_text()
 ENTRIES = entries().values()
 
 
@@ -74,6 +75,7 @@ def test_every_event_of_the_log_has_an_entry():
         ("severity", get_args(Severity)),
         ("refused", set(get_args(Outcome)) - {"accepted"}),
         ("unsent", first_column(MESSAGES, "An event gives the range and the\nreason:")),
+        ("record", re.findall(r'"(?:info|warning)", "(\w+)"', FLIGHT_LINES)),
         ("exit", set(re.findall(r"(?m)^\| (\d+) \|", OPERATIONS))),
     ],
 )

@@ -109,7 +109,8 @@ def test_list_without_json_says_what_is_not_supported():
 
 def test_show_gives_all_that_a_profile_says():
     found = answer("show", "jetson-orin-nano")
-    assert found["thermal"] == {"throttle_c": 99.0, "critical_c": 104.5}
+    limits = {"throttle_c": 99.0, "critical_c": 104.5, "hysteresis_c": 3.0}
+    assert found["thermal"] == {**limits, "shed": ["evidence", "build"], "shed_fps": None}
     assert found["match"]["modules"] == ["p3767-0003", "p3767-0004", "p3767-0005"]
 
 

@@ -133,7 +133,8 @@ def look_at_login(context: Context) -> Iterator[Finding]:
     elif "has not answered" in made.trouble:
         yield fail(made.trouble, "start the broker anew: sudo systemctl restart mosquitto")
     else:
-        yield fail(made.trouble, f"set `port` at {_port(context)} to the broker's listener for MQTT 5")
+        plain = "" if context.config.mqtt.tls else "; one that wants TLS needs [mqtt.tls]"
+        yield fail(made.trouble, f"set `port` at {_port(context)} to the broker's listener for MQTT 5{plain}")
 
 
 def _password_fix(context: Context) -> str:

@@ -100,13 +100,18 @@ def _open_fix(context: Context, camera: CameraConfig, look: CameraLook) -> str:
         return _join(context, device)
     if device:
         return f"end the program that has it: sudo fuser -v {device} names it"
-    if camera.kind == "picamera2" and "not installed" in (look.trouble or ""):
-        return "sudo apt install python3-picamera2; docs/operations.md says which virtual environment sees it"
     if camera.kind == "picamera2":
-        return "check the ribbon cable with the power off; `rpicam-hello --list-cameras` has to show the camera"
+        return _picamera2_fix(look.trouble or "")
+    where = context.camera_place(camera, "source")
     if camera.kind == "replay":
-        return f"put pictures or a video there, or mend `source` at {context.camera_place(camera, 'source')}"
-    return f"switch the camera on; its address is at {context.camera_place(camera, 'source')}"
+        return f"put pictures or a video there, or mend `source` at {where}"
+    return f"switch the camera on; its address is at {where}"
+
+
+def _picamera2_fix(trouble: str) -> str:
+    if "not installed" in trouble:
+        return "sudo apt install python3-picamera2; docs/operations.md says which virtual environment sees it"
+    return "check the ribbon cable with the power off; `rpicam-hello --list-cameras` has to show the camera"
 
 
 def look_at_format(context: Context) -> Iterator[Finding]:

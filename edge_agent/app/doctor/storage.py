@@ -66,6 +66,8 @@ def look_at_folder(context: Context) -> Iterator[Finding]:
         yield fail(f"{folder} is not a folder: nothing can be kept in {own}", f"sudo mv {folder} {folder}.old")
     elif not user.may(folder, READ | WRITE | ENTER):
         fix = f"sudo chown -R {user.name}: {own}" if folder == own else f"sudo install -d -o {user.name} -m 0750 {own}"
+        if folder == own and not context.is_service:  # an agent may run there, of which we cannot know
+            fix = f"sudo edge-agent doctor, if another user runs it; if it is to be {user.name}: {fix}"
         yield fail(f"{user.name}, the agent's user, may not write into {folder}", fix)
     elif isinstance(context.unit, Unit) and not context.unit.may_write(own):
         name = context.unit.name.removesuffix(".service")

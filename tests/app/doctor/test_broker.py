@@ -104,7 +104,7 @@ def test_something_else_than_a_broker_is_found(tmp_path):
         thread.start()
         found = finding(context, "broker-login")
         thread.join()
-    assert (found.level, found.fix.endswith("to the broker's listener for MQTT 5")) == ("fail", True)
+    assert (found.level, "to the broker's listener for MQTT 5; one that wants TLS" in found.fix) == ("fail", True)
 
 
 # --- trusted --------------------------------------------------------------------------------------------------------

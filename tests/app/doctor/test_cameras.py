@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import replace
+from importlib.util import find_spec
 
 import pytest
 
@@ -97,6 +98,18 @@ def test_a_camera_below_the_rate_that_was_asked_for_is_found(look):
     found = look("camera-rate", FPS=10)
     assert (found["level"], "30 are asked for" in found["evidence"]) == ("warn", True)
     assert found["fix"].startswith("set `fps = 10.0` at ")
+
+
+def test_a_replay_without_pictures_is_no_camera_to_switch_on(tmp_path):
+    found = finding(installation(tmp_path, simple(tmp_path)), "camera-opens")
+    assert (found.level, found.fix.startswith("put pictures or a video there, or mend `source`")) == ("fail", True)
+
+
+@pytest.mark.skipif(bool(find_spec("picamera2")), reason="Picamera2 is installed here")
+def test_without_picamera2_it_is_to_be_installed(tmp_path):
+    camera = '[[cameras]]\nid = "top"\nkind = "picamera2"\n[cameras.trigger]\nkind = "frame"\n'
+    found = finding(installation(tmp_path, simple(tmp_path, cameras=camera)), "camera-opens")
+    assert (found.level, found.fix.startswith("sudo apt install python3-picamera2")) == ("fail", True)
 
 
 def test_a_camera_that_its_agent_has_lost_is_found_through_the_agent(tmp_path):
