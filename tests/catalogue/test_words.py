@@ -75,7 +75,7 @@ def test_every_event_of_the_log_has_an_entry():
         ("severity", get_args(Severity)),
         ("refused", set(get_args(Outcome)) - {"accepted"}),
         ("unsent", first_column(MESSAGES, "An event gives the range and the\nreason:")),
-        ("record", re.findall(r'"(?:info|warning)", "(\w+)"', FLIGHT_LINES)),
+        ("record", re.findall(r'Line\(\s*"\w+", "(\w+)"', FLIGHT_LINES)),
         ("exit", set(re.findall(r"(?m)^\| (\d+) \|", OPERATIONS))),
     ],
 )
