@@ -54,6 +54,7 @@ def test_bash_can_read_the_script(script):
         (["--purge"], "goes with --uninstall"),
         (["--uninstall", "--purge", "--name", "x"], "leave --name out"),
         (["--root", "/"], "leave it out"),
+        (["--back", "--uninstall"], "--back and --uninstall do not go together"),
         (["--back", "--root", "/nowhere-at-all", "--dry-run"], "there is no version before"),
     ],
 )
