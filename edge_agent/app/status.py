@@ -135,7 +135,7 @@ def _alive(instance: Instance, facts: dict[str, Any]) -> Report:
 
 
 def _by_state(instance: Instance, facts: dict[str, Any]) -> Report:
-    state, reasons = facts["state"], facts["reasons"]
+    state, reasons = facts["state"], _reasons_now(facts)
     told = ["it is being stopped"] if facts["ended"] else []
     advice: dict[str, None] = {}  # each once
     code = _BY_STATE.get(state, BAD)
@@ -149,6 +149,18 @@ def _by_state(instance: Instance, facts: dict[str, Any]) -> Report:
         advice |= dict.fromkeys(do[:1])
     advice |= dict.fromkeys(f"`edge-agent explain {reason.partition(':')[0]}`" for reason in reasons[:1])
     return Report(instance, "up", state, code, tuple(told), tuple(advice), facts)
+
+
+def unheard(facts: Mapping[str, Any]) -> str:
+    """Why no verdict gets as far as to those who subscribe; empty where it does."""
+    if not facts.get("links", {}).get("line", True):
+        return "the broker is not connected"
+    return "the broker does not take verdicts" if "verdicts_refused" in facts["reasons"] else ""
+
+
+def _reasons_now(facts: Mapping[str, Any]) -> list[str]:
+    """Without `no_arm` where no verdict gets through: then it is of the last that did, and the next may find somebody."""
+    return [reason for reason in facts["reasons"] if reason != "no_arm" or not unheard(facts)]
 
 
 def _silent(instance: Instance, facts: dict[str, Any] | None) -> Report:

@@ -86,6 +86,7 @@ def main() -> None:
     try:
         sys.exit(app(standalone_mode=False))
     except _UsageError as error:
+        error.message = error.message.removeprefix("Value error, ")  # typer has it of words that are none of a choice
         error.show()
         sys.exit(EX_USAGE)
     except EdgeAgentError as error:

@@ -11,10 +11,16 @@ import typer
 from edge_agent.errors import UsageError
 
 if TYPE_CHECKING:
+    from edge_agent.app.doctor.findings import Check
     from edge_agent.catalogue import Entry
 
 EPILOG = "Example: edge-agent explain camera_lost:top"
 _WIDEST = 100
+_NEEDS = {
+    "copy": ", with `--root` in a copied tree too",
+    "machine": ", on the device itself: with `--root` it is skipped",
+    "configuration": ", on the device itself: with `--root`, or a configuration that is wrong, it is skipped",
+}
 
 
 def explain(
@@ -60,14 +66,16 @@ def _find(word: str) -> "Entry":
 def _checks() -> "dict[str, Entry]":
     """The checks of `edge-agent doctor`, as entries: what each finds, it says itself."""
     from edge_agent.app.doctor import CHECKS
+
+    return {check.name: _entry_of(check) for check in CHECKS}
+
+
+def _entry_of(check: "Check") -> "Entry":
     from edge_agent.catalogue import Entry
 
-    meaning = "It says ok, warn, fail or skip, what was seen, and one thing to do."
+    title, meaning = f"Finds {check.tells}", f"It looks at the {check.group}{_NEEDS[check.need]}."
     do = ("See what it finds now: `edge-agent doctor --all`.",)
-    return {
-        check.name: Entry(check.name, ("check",), None, f"Looks for: {check.tells}", meaning, do, None)
-        for check in CHECKS
-    }
+    return Entry(check.name, ("check",), None, title, meaning, do, None)
 
 
 def _show(entry: "Entry", word: str, *, as_json: bool) -> None:

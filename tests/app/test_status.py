@@ -61,6 +61,21 @@ def test_a_line_without_its_broker_is_not_well_whatever_its_state(instance, tmp_
     assert report.told == ("the broker is not connected: no verdict goes out",)
 
 
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"links": {"line": False, "records": False}}, "the broker is not connected: no verdict goes out"),
+        ({"reasons": ["verdicts_refused", "no_arm"]}, "verdicts_refused: The broker does not take the verdicts"),
+    ],
+)
+def test_that_nobody_subscribes_is_not_told_where_no_verdict_gets_through(instance, tmp_path, more, told):
+    with answering(tmp_path, **{"state": "degraded", "reasons": ["no_arm"], **more}):
+        report = look(instance)
+    assert report.told == (told,)
+    assert "no_arm" not in " ".join(report.advice)
+    assert "no_arm" in report.facts["reasons"]
+
+
 def test_each_reason_has_its_words_and_the_first_thing_to_do(instance, tmp_path):
     with answering(tmp_path, state="error", reasons=["camera_lost:top", "of_a_later_version"]):
         report = look(instance)

@@ -130,6 +130,13 @@ def test_a_command_that_a_text_names_is_there_with_its_options(line):
     assert [word for word in words if word.startswith("-") and word not in options] == []
 
 
+@pytest.mark.parametrize(
+    "entry", [entry for entry in ENTRIES if {"reason", "exit"} & {*entry.kinds}], ids=lambda e: e.name
+)
+def test_what_status_advises_is_a_step_further_than_status(entry):
+    assert not any("`edge-agent status`" in step for step in entry.do[:1])
+
+
 @pytest.mark.parametrize("line", [line for line in commands() if line.startswith("explain ")])
 def test_a_text_points_only_to_entries_that_are_there(line):
     assert line.split()[1] in entries() or line.split()[1].isupper()

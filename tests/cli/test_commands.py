@@ -40,6 +40,14 @@ def test_a_wrong_call_exits_with_1_and_no_traceback(words):
     assert "Traceback" not in done.stderr
 
 
+def test_a_word_that_is_no_choice_is_told_in_a_plain_sentence():
+    done = edge_agent("logs", "--severity", "bad")
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "Invalid value for '--severity' / '-s': 'bad' is not one of 'info', 'warning', 'error'.\n"
+    )
+
+
 def test_check_of_a_good_configuration_says_so():
     done = edge_agent("check", "--config", EXAMPLE)
     assert done.returncode == 0, done.stderr

@@ -67,7 +67,8 @@ def test_json_without_a_word_has_all():
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
 def test_a_check_of_doctor_is_explained(check):
     said = " ".join(run(check.name).stdout.split())
-    assert said.startswith(f"{check.name}: Looks for: {check.tells}")
+    assert said.startswith(f"{check.name}: Finds {check.tells}")
+    assert f"It looks at the {check.group}" in said
     assert "edge-agent doctor --all" in said
 
 

@@ -1,12 +1,13 @@
 """The broker: found, reached, trusted, signed in to, allowed, and heard by somebody."""
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from edge_agent.app.doctor.broker_talk import NOBODY, NOT_AUTHORISED, OFFLINE, Talk, talk
 from edge_agent.app.doctor.context import Context
 from edge_agent.app.doctor.findings import Check, Finding, fail, ok, skip, warn
 from edge_agent.app.doctor.systemd import Unit
+from edge_agent.app.status import unheard
 
 SOON_DAYS = 14.0
 NO_BROKER = "verdicts go to standard output: there is no broker"
@@ -180,10 +181,11 @@ def look_at_acl(context: Context) -> Iterator[Finding]:
     user = context.config.mqtt.username or "clients without a name"
     if refused:
         code = made.codes[refused[0]]
-        yield fail(f"the broker does not take {', '.join(refused)} (0x{code:02x})", _acl_fix(refused[0], user, code))
+        evidence = f"the broker does not take {', '.join(refused)} (0x{code:02x})"
+        yield fail(evidence, _acl_fix(refused[:1], user, code))
     elif met:
-        topic = context.config.device.topics(context.config.mqtt.prefix).of("#")
-        yield fail(f"the agent says: {', '.join(met)}", _acl_fix(topic, user, NOT_AUTHORISED))
+        topics = context.config.device.topics(context.config.mqtt.prefix).listing(("+",))
+        yield fail(f"the agent says: {', '.join(met)}", _acl_fix(topics, user, NOT_AUTHORISED))
     elif context.is_up and context.live is None:
         yield skip(f"only the running agent knows, and does not tell you: {context.silent}")
     elif not context.is_up and not made.codes:
@@ -193,10 +195,13 @@ def look_at_acl(context: Context) -> Iterator[Finding]:
         yield ok(tried)
 
 
-def _acl_fix(topic: str, user: str, code: int) -> str:
+def _acl_fix(topics: Sequence[str], user: str, code: int) -> str:
+    """A line of the ACL for each topic: one for all would let the agent write its own triggers and acknowledgements."""
     if code != NOT_AUTHORISED:
         return "raise the broker's quota for this client"
-    return f"write below `user {user}` in the broker's ACL: topic write {topic}; then sudo systemctl reload mosquitto"
+    each = ", a line each" if len(topics) > 1 else ""
+    lines = ", ".join(f"topic write {topic}" for topic in topics)
+    return f"write below `user {user}` in the broker's ACL{each}: {lines}; then sudo systemctl reload mosquitto"
 
 
 def look_at_listeners(context: Context) -> Iterator[Finding]:
@@ -210,7 +215,9 @@ def look_at_listeners(context: Context) -> Iterator[Finding]:
     fix = f"start the arm or gateway, and have it subscribe to {topic}"
     deaf = [topic for topic, code in made.codes.items() if code == NOBODY]
     verdicts = [topic for topic in deaf if "/verdict/" in topic]
-    if "no_arm" in context.reasons or verdicts:
+    if context.live and (why := unheard(context.live)):
+        yield skip(f"no verdict gets through: {why}; see broker-link and broker-acl")
+    elif "no_arm" in context.reasons or verdicts:
         yield fail(f"nobody subscribes to {', '.join(verdicts) or 'the verdicts'} (0x10)", fix)
     elif deaf:
         yield warn(f"nobody subscribes to {deaf[0]} (0x10), which an arm does", fix)

@@ -4,12 +4,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from edge_agent import plugins
 from edge_agent.app.doctor.camera_looks import CameraLook, look_at_cameras
 from edge_agent.app.doctor.context import Context
 from edge_agent.app.doctor.findings import Check, Finding, fail, ok, skip, warn
 from edge_agent.app.doctor.who import READ, WRITE, group_of
 from edge_agent.config import CameraConfig
-from edge_agent.errors import ConfigError
+from edge_agent.errors import ConfigError, UnavailableError
 
 SLOW = 0.9
 """A rate below so much of the one that was asked for is too low: drivers round, and a second is short."""
@@ -184,11 +185,13 @@ def look_at_pictures(context: Context) -> Iterator[Finding]:
 
 
 def look_at_inputs(context: Context) -> Iterator[Finding]:
-    """The chips of `gpio` triggers."""
+    """The library and the chips of `gpio` triggers."""
     user = context.agent
     triggers = [(camera, camera.trigger) for camera in context.config.cameras]
     inputs = [(camera, Path(trigger.chip)) for camera, trigger in triggers if hasattr(trigger, "chip")]
     for camera, chip in inputs:
+        if missing := _missing_library(context, camera):
+            yield missing
         if not os.path.exists(chip):  # noqa: PTH110 - as above
             found = ", ".join(sorted(map(str, Path("/dev").glob("gpiochip*")))) or "none at all"
             where = context.place("cameras", context.config.cameras.index(camera), "trigger", "chip")
@@ -205,6 +208,18 @@ def look_at_inputs(context: Context) -> Iterator[Finding]:
         yield skip("no camera is triggered by an input line")
 
 
+def _missing_library(context: Context, camera: CameraConfig) -> Finding | None:
+    """What to install for a camera's input line; None where it is there, or an agent runs, which would not without."""
+    if context.is_up:
+        return None
+    try:
+        plugins.load("sensors", camera.trigger.kind).verify(camera.trigger)
+    except UnavailableError as error:
+        what, _, how = str(error).partition(": ")
+        return fail(what, f"{'sudo ' * context.is_service}{context.python} -m {how}", camera.id)
+    return None
+
+
 def _looks(context: Context) -> Iterator[tuple[CameraConfig, CameraLook]]:
     """Every camera with its look; taken once."""
     looks = context.once(look_at_cameras)
@@ -219,5 +234,7 @@ CHECKS = (
     Check("camera-settings", "cameras", "a format, size or setting it does not have", look_at_format, "configuration"),
     Check("camera-rate", "cameras", "fewer pictures a second than asked for", look_at_rate, "configuration"),
     Check("camera-picture", "cameras", "what the agent sees wrong with pictures", look_at_pictures, "configuration"),
-    Check("trigger-input", "cameras", "a `gpio` trigger whose chip is not there", look_at_inputs, "configuration"),
+    Check(
+        "trigger-input", "cameras", "a `gpio` trigger without its library or its chip", look_at_inputs, "configuration"
+    ),
 )

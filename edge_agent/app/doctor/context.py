@@ -3,6 +3,7 @@
 import hashlib
 import os
 import socket
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -166,6 +167,12 @@ class Context:
     def is_service(self) -> bool:
         """Whether systemd runs it."""
         return self.instance is not None and self.instance.is_service
+
+    @property
+    def python(self) -> str:
+        """The agent's: whoever calls the doctor may have another edge-agent than the service."""
+        installed = systemd.PROGRAM / "bin" / "python"
+        return str(installed) if self.is_service and installed.exists() else sys.executable
 
     def _command(self, verb: str) -> str:
         if self.instance is None:

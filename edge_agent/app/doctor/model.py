@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 from edge_agent import plugins
 from edge_agent.app.doctor.context import Context
 from edge_agent.app.doctor.findings import Check, Finding, fail, ok, skip, warn
-from edge_agent.app.doctor.systemd import PROGRAM
 from edge_agent.app.doctor.who import READ
 from edge_agent.app.places import engines_folder, state_folder
 from edge_agent.core import plan_header
@@ -104,16 +102,15 @@ def look_at_opening(context: Context) -> Iterator[Finding]:
 
 
 def _is_anothers(key: str) -> bool:
-    """Whether another check tells of it: of secrets, certificates and sources."""
-    return (
-        key.startswith("mqtt") or key.endswith(("password_file", "source")) or key.rstrip("]0123456789") == "cameras["
-    )
+    """Whether another check tells of it: of secrets, certificates, sources and input lines."""
+    ends = ("password_file", "source", ".trigger")
+    return key.startswith("mqtt") or key.endswith(ends) or key.rstrip("]0123456789") == "cameras["
 
 
 def _try(context: Context) -> list[dict[str, Any]] | Finding:
     """Every problem that `edge-agent check` finds. A model can take its process with it."""
     path = context.path.absolute()
-    command = [_python(context), "-c", _CHECK, "check", "--json", "--config", str(path)]
+    command = [context.python, "-c", _CHECK, "check", "--json", "--config", str(path)]
     try:
         done = subprocess.run(command, capture_output=True, timeout=TRY_S, check=False, **_as_agent(context))
     except subprocess.TimeoutExpired:
@@ -128,12 +125,6 @@ def _try(context: Context) -> list[dict[str, Any]] | Finding:
             f"loading it ended the process that tried: {last}"[:300],
             "copy the model again; if that does not help, export it anew",
         )
-
-
-def _python(context: Context) -> str:
-    """That of the service: whoever calls the doctor may have another edge-agent."""
-    installed = PROGRAM / "bin" / "python"
-    return str(installed) if context.is_service and installed.exists() else sys.executable
 
 
 def _as_agent(context: Context) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Brokers that are not there, silent, not to be trusted, or do not let one say what one has to: a real mosquitto."""
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -236,10 +237,39 @@ def test_nobody_who_subscribes_to_verdicts_is_found_where_they_are_tried(tmp_pat
 def test_what_the_running_agent_has_met_is_believed(tmp_path):
     with running_broker(tmp_path) as broker:
         context = at(tmp_path, broker.port)
-        facts = {"age_s": 0.1, "reasons": ["verdicts_refused", "no_arm", "connection_unstable:line"], "session": "s"}
+        facts = {"age_s": 0.1, "reasons": ["records_refused", "no_arm", "connection_unstable:line"], "session": "s"}
         context.status = Report(context.instance, "up", "degraded", 1, facts=facts)
         assert levels(context, "broker-acl", "subscribers", "one-agent") == ["fail"] * 3
     assert "Received PUBLISH" not in broker.log
+
+
+def test_what_the_running_agent_publishes_is_allowed_topic_by_topic_as_in_the_example_for_mosquitto(tmp_path):
+    with running_broker(tmp_path) as broker:
+        context = at(tmp_path, broker.port, 'username = "cap"\n')
+        facts = {"age_s": 0.1, "reasons": ["verdicts_refused"], "session": "s"}
+        context.status = Report(context.instance, "up", "degraded", 1, facts=facts)
+        fix = finding(context, "broker-acl").fix
+    agents = (REPO / "examples/mosquitto/acl").read_text().split("# The agent:")[1].split("\n\n")[0]
+    lines = {line for line in agents.splitlines() if line.startswith("topic write ")}
+    root = "factory/leon/bottling/3/capper/vision/demo-01"
+    assert set(re.findall(r"topic write [^,;]+", fix)) == {line.replace(root, ROOT) for line in lines}
+    assert fix.startswith("write below `user cap` in the broker's ACL, a line each: topic write ")
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"links": {"line": False, "records": True}}, "the broker is not connected"),
+        ({"reasons": ["verdicts_refused", "no_arm"]}, "the broker does not take verdicts"),
+    ],
+)
+def test_who_subscribes_is_not_said_where_no_verdict_gets_through(tmp_path, more, why):
+    with running_broker(tmp_path) as broker:
+        context = at(tmp_path, broker.port)
+        facts = {"age_s": 0.1, "reasons": ["no_arm"], "session": "s", **more}
+        context.status = Report(context.instance, "up", "degraded", 1, facts=facts)
+        found = finding(context, "subscribers")
+    assert (found.level, why in found.evidence) == ("skip", True)
 
 
 def test_an_agent_without_a_connection_is_found(tmp_path):

@@ -149,6 +149,16 @@ def test_a_chip_of_a_gpio_trigger_that_is_not_there_is_found(tmp_path):
     assert found.fix.startswith("mend `chip` at ")
 
 
+def test_a_missing_gpiod_is_told_of_the_input_line_with_what_to_install(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['gpiod'] = None\n")
+    command = [sys.executable, "-m", "tests.app.doctor.examined", REPO / "examples/gpio-trigger.toml", "trigger-input"]
+    without = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPO, env=without)
+    found = json.loads(done.stdout.splitlines()[0])
+    assert (found["level"], found["evidence"]) == ("fail", "GPIO needs the package gpiod")
+    assert found["fix"] == f"{sys.executable} -m pip install 'gpiod>=2.1'"
+
+
 def test_a_camera_whose_driver_hangs_is_left_behind(look):
     found = look("camera-opens", HANG=0)
     assert (found["level"], "has not come back" in found["evidence"]) == ("fail", True)

@@ -37,6 +37,14 @@ def test_a_model_that_is_well_passes(config):
         assert finding(context, check).level == "ok", check
 
 
+def test_a_missing_library_of_an_input_line_is_nothing_of_the_models(config, tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['gpiod'] = None\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    trigger = ('kind = "frame"', 'kind = "gpio"\n  chip = "/dev/gpiochip0"\n  line = 4')
+    found = finding(config(trigger, ("fps = 2 ", "fps = 30 ")), "model-opens")
+    assert (found.level, found.fix) == ("ok", None)
+
+
 def test_a_model_that_is_not_there_is_found(tmp_path):
     found = finding(installation(tmp_path, simple(tmp_path)), "model-file")
     assert (found.level, found.evidence) == ("fail", f"there is no file {tmp_path}/model.tflite")
