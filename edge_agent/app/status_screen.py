@@ -1,6 +1,7 @@
 """A screen on one agent, or a line on each of several. It fits 80x24, and says nothing by colour alone."""
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -279,13 +280,18 @@ def _verdicts(facts: Facts, room: int) -> list[RenderableType]:
     if not last:
         return []
     rows = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    for heading in ("seq", "verdict", "took", "at (UTC)", "reasons"):
+    for heading in ("seq", "verdict", "took", "at", "reasons"):
         rows.add_column(heading, no_wrap=True, overflow="ellipsis", justify="right" if heading == "took" else "left")
     for told in last:
         word = told["verdict"]
-        took, clock = f"{told['total_ms']:.1f} ms", told["at"][11:19]
+        took, clock = f"{told['total_ms']:.1f} ms", _local(told["at"])
         rows.add_row(*_texts(f"{told['camera']} {told['seq']}", Text(word, _WORDS[word]), took, clock, _reasons(told)))
     return [Text(), rows]
+
+
+def _local(at: str) -> str:
+    """The time of day here, as `edge-agent logs` has it; `at` is UTC."""
+    return datetime.fromisoformat(at.replace("Z", "+00:00")).astimezone().strftime("%H:%M:%S")
 
 
 def _reasons(told: Facts) -> str:

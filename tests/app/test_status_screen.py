@@ -1,4 +1,5 @@
 import io
+import time
 
 import pytest
 from rich.console import Console
@@ -120,6 +121,17 @@ def test_several_agents_have_a_line_each():
     assert "1 of 1" in rows[1]
     assert "2 of 2" in rows[2]
     assert "it was stopped 5 min ago" in rows[3]
+
+
+def test_times_are_those_of_the_device(monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    told = verdict(1) | {"at": "2026-11-21T09:14:03.446Z"}
+    try:
+        assert "14:44:03" in drawn(screen(report(recent=[told])))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_words_are_shown_as_they_are():
