@@ -109,7 +109,8 @@ def test_logs_follows_a_running_agent_until_ctrl_c(tmp_path, broker, listener):
     trigger = Trigger(listener)
     with running_agent(tmp_path, line(tmp_path, broker)) as agent:
         wait_until_ready(listener)
-        words = [sys.executable, "-m", "edge_agent", "logs", "-f", "-n", "1", "-e", "verdict", "--json"]
+        words = ["env", "--default-signal=INT", sys.executable, "-m", "edge_agent"]  # where Ctrl-C is ignored, too
+        words += ["logs", "-f", "-n", "1", "-e", "verdict", "--json"]
         trigger.pull("before")
         assert ended(lambda: kinds_of(flight_folder(tmp_path), 1))
         with subprocess.Popen([*words, "-c", agent.config], cwd=REPO, stdout=subprocess.PIPE, text=True) as logs:

@@ -18,7 +18,7 @@ from tests.system.test_power_cut import SECOND_NS, SECTOR_BYTES, longest_sync_ns
 pytestmark = pytest.mark.system
 CUTS = 20
 FILE = "flight.log"
-WRITTEN_NS = 300_000_000  # until the thread has written what was noted, on a machine that is busy
+WRITTEN_NS = 700_000_000  # until the thread has written what was noted, on a machine that is busy
 
 # 400 notes a second of half a kilobyte: the ring of 0.75 MB goes round once; each line: a number that `note` took, and when
 WRITER = """
