@@ -199,7 +199,17 @@ def test_what_cannot_be_told_has_an_exit_code_of_its_own(tmp_path):
 
 def test_watching_in_a_pipe_gives_a_line_a_second(tmp_path):
     with agent_in(tmp_path) as agent:
-        command = [sys.executable, "-m", "edge_agent", "status", "-c", str(agent.config), "--watch"]
+        command = [
+            "env",
+            "--default-signal=INT",
+            sys.executable,
+            "-m",
+            "edge_agent",
+            "status",
+            "-c",
+            str(agent.config),
+            "--watch",
+        ]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPO) as watching:
             lines = [watching.stdout.readline() for _ in range(2)]
             watching.send_signal(signal.SIGINT)
@@ -209,7 +219,17 @@ def test_watching_in_a_pipe_gives_a_line_a_second(tmp_path):
 
 def test_watching_on_a_serial_console_stays_in_ascii(tmp_path):
     with agent_in(tmp_path) as agent:
-        command = [sys.executable, "-m", "edge_agent", "status", "-c", str(agent.config), "--watch"]
+        command = [
+            "env",
+            "--default-signal=INT",
+            sys.executable,
+            "-m",
+            "edge_agent",
+            "status",
+            "-c",
+            str(agent.config),
+            "--watch",
+        ]
         screen, terminal = os.openpty()
         with subprocess.Popen(command, stdout=terminal, cwd=REPO, env={**os.environ, "TERM": "vt220"}) as watching:
             os.close(terminal)
