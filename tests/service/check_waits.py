@@ -36,6 +36,7 @@ QUIET = {
 
 RESTART_MOST_S = 60.0  # a thread may stand still for 20 s, then the watchdog waits for 10
 QUIET_AT_LEAST_S = 45.0
+JOURNAL_S = 15.0  # what a process said last may come after the news of its end
 
 
 @dataclass(slots=True)
@@ -108,11 +109,15 @@ class Waits:
         left_s = self.hung_s[thread] + RESTART_MOST_S - time.monotonic()
         wait_until(instance.restarts, max(1.0, left_s), f"{instance.unit} is started again: {instance.facts()}")
         instance.wait_active()
+        wait_until(
+            lambda: "hang_hook.py" in container.journal_text(instance.unit),
+            JOURNAL_S,
+            "the journal has a stack of the thread that hangs",
+        )
         text = container.journal_text(instance.unit)
         hung = re.search(rf"thread {thread} hangs in (\S+), on purpose", text)
         assert hung, "the thread was not made to hang"
         assert "Watchdog timeout" in text, f"it was not the watchdog:\n{instance.last_words()}"
-        assert "hang_hook.py" in text, "the journal has no stack of the thread that hangs"
         assert instance.restarts() == 1, f"{instance.restarts()} restarts"
         return f"after {self._seconds(instance):.0f} s in {hung[1]}"
 
