@@ -80,7 +80,7 @@ class Agent(rig.Process):
     def end(self) -> Cost:
         """What it did since it began."""
         cpu_s, frames = (now - then for now, then in zip((self._cpu_s(), self._ear.count), self._began, strict=True))
-        rss_mb = self._rss_mb()
+        rss_mb = self.resident_mb()
         heard = self._ear.end()[-int(frames) :]
         late_ms = [it.total_ms + it.received_ms - it.sent_ms for it in heard]
         return Cost(int(frames), round(1e3 * cpu_s / frames, 3), round(rss_mb, 1), rig.spread(late_ms))
@@ -94,11 +94,6 @@ class Agent(rig.Process):
         """Of the whole process, since its start."""
         words = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(words[11]) + int(words[12])) * TICK_S
-
-    def _rss_mb(self) -> float:
-        lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
-        (line,) = (line for line in lines if line.startswith("VmRSS"))
-        return int(line.split()[1]) / 1024
 
 
 @contextlib.contextmanager

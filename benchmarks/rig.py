@@ -67,6 +67,10 @@ class Process(Child):
         self.said += [json.loads(line) for line in self._out.lines()]
         self.logged += [json.loads(line) for line in self._log.lines() if line.startswith("{")]
 
+    def resident_mb(self) -> float:
+        """What of its memory is in the machine's, by the kernel's count."""
+        return resident_mb(self._process.pid)
+
     def wait_for_log(self, event: str, **wanted: object) -> None:
         """Until it has logged that. Raises `ChildDiedError` and `BenchmarkError`."""
 
@@ -103,6 +107,13 @@ def recording(path: Path) -> Path:
     metadata = {"task": "detect", "stride": 32, "names": {"0": "part"}, "end2end": True}
     recorded.save(path, [image], [[found]], metadata)
     return path
+
+
+def resident_mb(pid: int) -> float:
+    """What of a process's memory is in the machine's, by the kernel's count."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
 
 
 def wait_until(claim: Callable[[], bool], patience_s: float) -> bool:

@@ -22,7 +22,7 @@ import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,13 +77,15 @@ class Window:
 
 
 class Ear:
-    """A subscriber in a process of its own."""
+    """A subscriber in a process of its own. `read` makes of each message, and when it came (monotonic), what `end` gives."""
 
-    def __init__(self, port: int, topic: str) -> None:
+    def __init__(self, port: int, topic: str, read: Callable[[int, bytes], Any] | None = None) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._count = context.Value("q", 0, lock=False)
-        self._process = context.Process(target=_listen, args=(port, topic, theirs, self._count), daemon=True)
+        self._process = context.Process(
+            target=_listen, args=(port, topic, theirs, self._count, read or _read), daemon=True
+        )
         self._process.start()
         if not self._pipe.poll(rig.UP_S):
             raise rig.BenchmarkError(f"the subscriber to {topic} got no subscription within {rig.UP_S:.0f} s")
@@ -94,10 +96,10 @@ class Ear:
         """How many messages have come."""
         return int(self._count.value)
 
-    def end(self) -> list[Heard]:
-        """Ends it; all that it has heard."""
+    def end(self) -> list[Any]:
+        """Ends it; all that it has heard, `Heard` if nothing else was asked for."""
         self._pipe.send("end")
-        heard: list[Heard] = self._pipe.recv()
+        heard: list[Any] = self._pipe.recv()
         self._process.join()
         return heard
 
@@ -106,7 +108,7 @@ class Ear:
         self._process.kill()
 
 
-def _listen(port: int, topic: str, pipe: Any, count: Any) -> None:
+def _listen(port: int, topic: str, pipe: Any, count: Any, read: Callable[[int, bytes], Any]) -> None:
     """In the other process. Nothing is parsed before the end, so that the next receipt is not late."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it ends it
     gc.disable()  # its pauses would be measured as the verdict's
@@ -126,7 +128,7 @@ def _listen(port: int, topic: str, pipe: Any, count: Any) -> None:
     pipe.recv()
     client.disconnect()
     client.loop_stop()
-    pipe.send([_read(received_ns, payload) for received_ns, payload in heard])
+    pipe.send([read(received_ns, payload) for received_ns, payload in heard])
 
 
 def _read(received_ns: int, payload: bytes) -> Heard:

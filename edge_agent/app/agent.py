@@ -64,14 +64,16 @@ def _fingerprint(config: AgentConfig) -> Any:
     return (table, module.fingerprint(table) if hasattr(module, "fingerprint") else None)
 
 
-def build(loaded: Loaded, wishes: "queue.SimpleQueue[Wish]") -> tuple[Agent, Connector]:
-    """Every part of the agent, made but not started; nothing is opened yet.
+def build(
+    loaded: Loaded, wishes: "queue.SimpleQueue[Wish]", connector: Connector | None = None
+) -> tuple[Agent, Connector]:
+    """Every part of the agent, made but not started; nothing is opened yet. Without a `connector` it gets one.
 
     Raises:
         ConfigError: the board cannot be served, or the profile or a baseline cannot be used.
     """
     config = loaded.config
-    connector = Connector(config)
+    connector = connector or Connector(config)
     line = Link(
         "line",
         lambda: connector.open("line", herald.will(), inbound.topics()),

@@ -25,8 +25,8 @@ from edge_agent.hardware import telemetry
 from edge_agent.hardware.profile import BESIDE_MB
 from edge_agent.models import bare
 from edge_agent.runtime.engine import Engine
-from edge_agent.runtime.pipeline import OpenEngine
 from edge_agent.runtime.reporter import Reporter
+from edge_agent.runtime.succession import OpenEngine
 
 log = structlog.get_logger()
 LOG_EVERY_S = 10.0

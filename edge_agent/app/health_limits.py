@@ -70,14 +70,28 @@ def all_limits(loaded: Loaded) -> list[Limits | None]:
 
 
 def health_problems(loaded: Loaded) -> list[Problem]:
-    """The baselines that cannot be used."""
+    """The baselines that cannot be used, and what is asked for in vain because the health is looked at."""
     problems = []
     for index, camera in enumerate(loaded.config.cameras):
+        if in_vain := _whole_picture_for(camera):
+            message = f"does nothing where the whole picture is needed, and {in_vain}"
+            problems.append(loaded.problem(("cameras", index, "reduced_decoding"), message))
         try:
             limits_of(camera)
         except ConfigError as error:
             problems.append(loaded.problem(("cameras", index, "health", "baseline"), str(error)))
     return problems
+
+
+def _whole_picture_for(camera: CameraConfig) -> str:
+    """What the whole picture is needed for, though smaller ones are asked for; empty where all is well."""
+    if not getattr(camera, "reduced_decoding", False):
+        return ""
+    if is_watched(camera):
+        return "the camera's health is looked at: set enabled = false in [cameras.health], or leave this out"
+    if camera.rotation or camera.roi:
+        return "rotation and roi go by it: leave them or this out"
+    return ""
 
 
 def _lower(told: float | None, otherwise: float) -> Bound:

@@ -10,6 +10,7 @@ from edge_agent import plugins
 from edge_agent.app.engine_choice import FRAME_WH, EngineRequest, build_request
 from edge_agent.app.engine_supply import EngineSupply, Policy
 from edge_agent.app.health_limits import all_limits
+from edge_agent.app.overlap import maker, scheduling_of
 from edge_agent.app.rules import mismatches
 from edge_agent.clock import SYSTEM, Clock
 from edge_agent.config import AgentConfig, CameraConfig, ConfigProblemsError, ExternalTrigger, LineTrigger, Loaded
@@ -91,6 +92,9 @@ def build_road(loaded: Loaded, line: Line, records: Records, *, session: str, cl
         watches=tuple(watches.values()),
         clock=clock,
     )
+    if clock is SYSTEM:
+        pipeline.make_ahead = maker(config, choice, mailroom, tuple(watches.values()))
+        pipeline.scheduling = scheduling_of(choice)
     return Road(
         choice, mailroom, mailboxes, watches, scribe, ledger, desk, reporter, pipeline, summons, supply, introduce
     )

@@ -51,8 +51,10 @@ def run(path: Path) -> None:
         agent, connector = build(loaded, wishes)
         log.info("starting", config=str(path), config_sha256=loaded.sha256, session=agent.scribe.identity.session)
         try:
+            agent.pipeline.scheduling.begin()
             agent.start()
-            gc.freeze()
+            agent.pipeline.scheduling.settle()
+            gc.freeze()  # what is collected after this is little: a fraction of a millisecond in ten seconds
             while agent.wait() == "reload":
                 loaded = reload(agent, connector, loaded)
         except Exception as error:

@@ -9,6 +9,7 @@ import typer
 
 import edge_agent
 from edge_agent.cli import (
+    bench,
     bundle,
     check,
     demo,
@@ -40,6 +41,7 @@ app.command(epilog=run.EPILOG)(run.run)
 app.command(epilog=check.EPILOG)(check.check)
 app.command(epilog=demo.EPILOG)(demo.demo)
 app.command(epilog=detect.EPILOG)(detect.detect)
+app.command(epilog=bench.EPILOG)(bench.bench)
 app.command("simulate-line", epilog=simulate_line.EPILOG)(simulate_line.simulate_line)
 app.command(epilog=snapshot.EPILOG)(snapshot.snapshot)
 app.command(epilog=reject_arm.EPILOG)(reject_arm.reject_arm)

@@ -60,6 +60,9 @@ class HardwareConfig(Table):
     profile: str = Field("auto", description="`auto`, or the name of a hardware profile.")
     backend: str = Field("auto", description="`auto`, or the engine to use.")
     threads: int | None = Field(None, ge=1, le=256, description="Threads of the engine.")
+    overlap: Literal["auto", "off", "throughput"] | None = Field(
+        None, description="Whether the next picture is prepared while the engine runs; not set: what the profile says."
+    )
     tensorrt: TensorrtConfig = TensorrtConfig()
 
     @field_validator("backend")

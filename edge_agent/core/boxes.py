@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edge_agent.core.datatypes import Array, Detections, FloatArray
 from edge_agent.core.letterbox import Letterbox
+from edge_agent.core.quantised import lie_within
 
 CANDIDATES = 1000
 """At most so many of the best candidates enter NMS: its time grows with their square (1000 take about 5 ms)."""
@@ -27,22 +28,28 @@ _THIN_PX = 1e-3
 def cxcywh_to_xyxy(boxes: FloatArray) -> FloatArray:
     """`(N, 4)` centre x, centre y, width, height as xyxy, in the same unit."""
     half = boxes[:, 2:4] * np.float32(0.5)
-    return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
+    corners = np.empty_like(boxes)  # a view of columns stays one: numpy is faster along long ones
+    np.subtract(boxes[:, :2], half, out=corners[:, :2])
+    np.add(boxes[:, :2], half, out=corners[:, 2:])
+    return corners
 
 
 def iou(a: FloatArray, b: FloatArray) -> FloatArray:
     """`(N, M)` intersection over union of each box of `a` with each of `b`, 0..1; 0 where both have no area."""
-    both = _common(a[:, 0], a[:, 2], b[:, 0], b[:, 2]) * _common(a[:, 1], a[:, 3], b[:, 1], b[:, 3])
-    either = _area(a)[:, None] + _area(b)[None, :] - both
-    shares: FloatArray = np.divide(both, either, out=np.zeros_like(both), where=either > 0)
-    return shares
+    sides_a, sides_b = a.T[..., None], b.T[:, None]  # (4, N, 1) and (4, 1, M): a side at a time is fast
+    common = np.minimum(sides_a[2:], sides_b[2:])
+    common -= np.maximum(sides_a[:2], sides_b[:2])
+    np.maximum(common, 0, out=common)
+    both: FloatArray = common[0] * common[1]
+    either = _area(sides_a) + _area(sides_b) - both
+    return np.divide(both, either, out=both, where=either > 0)
 
 
-def _common(a_from: Array, a_to: Array, b_from: Array, b_to: Array) -> Array:
-    """`(N, M)` the length that each of `(N,)` ranges shares with each of `(M,)`, 0 for none. A side at a time is fast."""
-    length = np.minimum(a_to[:, None], b_to)
-    length -= np.maximum(a_from[:, None], b_from)
-    return np.maximum(length, 0, out=length)
+def _area(sides: Array) -> Array:
+    """Of `(4, …)` left, top, right, bottom."""
+    extent = np.maximum(sides[2:] - sides[:2], 0)
+    area: Array = extent[0] * extent[1]
+    return area
 
 
 def nms(boxes: FloatArray, scores: FloatArray, classes: Array, iou_threshold: float, limit: int) -> NDArray[np.intp]:
@@ -50,14 +57,15 @@ def nms(boxes: FloatArray, scores: FloatArray, classes: Array, iou_threshold: fl
 
     A box goes when its IoU with a better kept box of its class is above `iou_threshold`. Of equal scores the one
     with the smaller index counts as better, so that the result is always the same. Only the best `CANDIDATES` are
-    looked at. `boxes` `(N, 4)` finite with a positive area, `scores` `(N,)` finite, `classes` `(N,)` integers.
+    looked at. `boxes` `(N, 4)` with a positive area and no more than 1e5 from 0, `scores` `(N,)` finite, `classes`
+    `(N,)` integers.
     """
-    order = np.argsort(-scores, kind="stable")[:CANDIDATES]
+    order = _best_first(scores)[:CANDIDATES]
     if len(order) > 1:
-        rank = np.arange(len(order), 0, -1)  # in place of scores: distinct and positive, as NMSBoxes wants them
-        apart = _apart(boxes[order].astype(np.float64), classes[order])
-        kept = cv2.dnn.NMSBoxes(apart.tolist(), rank.tolist(), 0.0, iou_threshold)
-        order = order[np.asarray(kept).ravel()]
+        rank = list(range(len(order), 0, -1))  # in place of scores: distinct and positive, as NMSBoxes wants them
+        apart = _apart(boxes.take(order, axis=0).astype(np.float64), classes.take(order))
+        kept = cv2.dnn.NMSBoxes(apart.tolist(), rank, 0.0, iou_threshold)
+        order = order.take(kept).ravel()
     return order[:limit]
 
 
@@ -89,7 +97,7 @@ def rotated_nms(
     Fast NMS (Bolya et al., arXiv 1904.02689, 3.3), which is what Ultralytics does with rotated boxes. Equal scores and
     `CANDIDATES` are as in `nms`. `rotated` `(N, 5)` finite with a positive area.
     """
-    order = np.argsort(-scores, kind="stable")[:CANDIDATES]
+    order = _best_first(scores)[:CANDIDATES]
     ranked, numbers = _gaussian(rotated[order]), classes[order]
     kept = np.ones(len(order), bool)
     # probiou > threshold, solved for the distance: no root and no power for each pair
@@ -135,18 +143,24 @@ def to_detections(
     Rows with NaN or infinite numbers and boxes without an area inside the frame are left out. `iou_threshold` None
     leaves NMS out, for models that have done it themselves.
     """
+    if not len(boxes):
+        return Detections.empty()
+    if not (lie_within(boxes, _FAR_PX) and lie_within(scores, _FAR_PX) and _have_area(boxes)):
+        sound = _sound(boxes, scores)
+        if not sound.size:
+            return Detections.empty()
+        boxes, scores, classes = np.clip(boxes[sound], -_FAR_PX, _FAR_PX), scores[sound], classes[sound]
+    kept = _best_first(scores)[:limit] if iou_threshold is None else nms(boxes, scores, classes, iou_threshold, limit)
+    boxes = letterbox.to_frame(boxes.take(kept, axis=0)).astype(np.float32, copy=False)
+    scores = np.minimum(np.maximum(scores.take(kept), 0), 1).astype(np.float32, copy=False)
+    found = Detections(boxes, scores, classes.take(kept).astype(np.int32, copy=False))
+    return found if _have_area(boxes) else found[_has_area(boxes)]
+
+
+def _sound(boxes: FloatArray, scores: FloatArray) -> NDArray[np.intp]:
+    """Which rows are finite numbers, and boxes with an area, once they are cut to `_FAR_PX`."""
     finite = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
-    boxes = np.clip(boxes, -_FAR_PX, _FAR_PX)
-    sound = np.flatnonzero(finite & _has_area(boxes))
-    boxes, scores, classes = boxes[sound], scores[sound], classes[sound]
-    if iou_threshold is None:
-        kept = np.argsort(-scores, kind="stable")[:limit]
-    else:
-        kept = nms(boxes, scores, classes, iou_threshold, limit)
-    boxes = letterbox.to_frame(boxes[kept]).astype(np.float32, copy=False)
-    found = Detections(boxes, np.clip(scores[kept], 0, 1).astype(np.float32), classes[kept].astype(np.int32))
-    visible = _has_area(boxes)
-    return found if visible.all() else found[visible]
+    return np.flatnonzero(finite & _has_area(np.clip(boxes, -_FAR_PX, _FAR_PX)))
 
 
 def _gaussian(rotated: FloatArray) -> NDArray[np.float64]:
@@ -169,17 +183,22 @@ def _bhattacharyya(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np
     return distances
 
 
+def _best_first(scores: FloatArray) -> NDArray[np.intp]:
+    """The indices, best score first; of equal ones the smaller first."""
+    return (-scores).argsort(kind="stable")
+
+
 def _apart(boxes: NDArray[np.float64], classes: Array) -> NDArray[np.float64]:
-    """The boxes as x, y, width, height, each class moved so far to the right that no two classes touch."""
-    step = boxes.max() - boxes.min() + 1
-    left = boxes[:, 0] + classes * step
-    return np.stack([left, boxes[:, 1], boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]], axis=1)
-
-
-def _area(boxes: FloatArray) -> FloatArray:
-    area: FloatArray = np.prod(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None), axis=1)
-    return area
+    """The boxes, changed in place to x, y, width, height, each class so far to the right that no two classes touch."""
+    boxes[:, 2:] -= boxes[:, :2]
+    boxes[:, 0] += classes * (2 * _FAR_PX + 1)
+    return boxes
 
 
 def _has_area(boxes: FloatArray) -> NDArray[np.bool_]:
     return (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+
+
+def _have_area(boxes: FloatArray) -> bool:
+    """Whether all of at least one have."""
+    return bool(np.minimum.reduce(boxes[:, 2:] - boxes[:, :2], axis=None) > 0)

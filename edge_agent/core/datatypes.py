@@ -1,5 +1,6 @@
 """The values that travel the road of a frame. All are frozen; arrays are not changed once they are inside."""
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -19,22 +20,51 @@ Fit = Literal["letterbox", "letterbox_top_left", "stretch", "centre_crop"]
 class Later:
     """A picture that is made when it is first asked for, and once: compressed ones that are dropped cost no decoding.
 
-    `size` is (width, height) in pixels. `make` raises `BadFrameError` where there is no picture in it. Only one thread
-    may ask for the image.
+    `size` is (width, height) in pixels. `make`, and `make_half` where a picture of half the sides costs less, raise
+    `BadFrameError` where there is no picture in it. Any thread may ask; a second one waits for the first.
     """
 
-    __slots__ = ("_image", "_make", "size")
+    __slots__ = ("_half", "_image", "_lock", "_make", "_make_half", "size")
 
-    def __init__(self, make: Callable[[], Image], size: tuple[int, int]) -> None:
-        self._make, self.size = make, size
+    def __init__(
+        self, make: Callable[[], Image], size: tuple[int, int], make_half: Callable[[], Image] | None = None
+    ) -> None:
+        self._make, self._make_half, self.size = make, make_half, size
+        self._lock = threading.Lock()
         self._image: Image | None = None
+        self._half: Image | None = None
 
     @property
     def image(self) -> Image:
         """The picture."""
-        if self._image is None:
-            self._image = self._make()
-        return self._image
+        with self._lock:
+            return self._whole()
+
+    def at_least(self, wh: tuple[int, int]) -> tuple[Image, int]:
+        """The picture and 1; or one with sides half as long, which are still at least `wh`, and 2.
+
+        That is where half of it costs less, and nobody has asked for all of it.
+        """
+        width, height = self.size
+        fits = width % 2 == height % 2 == 0 and width >= 2 * wh[0] and height >= 2 * wh[1]
+        with self._lock:
+            if self._image is not None or self._make_half is None or not fits:
+                return self._whole(), 1
+            if self._half is None:
+                self._half = self._make_half()
+            return self._half, 2
+
+    def _whole(self) -> Image:
+        image = self._image
+        if image is None:
+            image = self._image = self._make()
+            self._make, self._make_half, self._half = lambda: image, None, None  # what they hold is let go
+        return image
+
+
+def pixels_of(picture: Image | Later) -> Image:
+    """All of them; raises `BadFrameError` where what the camera gave is no picture."""
+    return picture.image if isinstance(picture, Later) else picture
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +87,7 @@ class Frame:
         Raises:
             BadFrameError: what the camera gave is no picture.
         """
-        return self.picture.image if isinstance(self.picture, Later) else self.picture
+        return pixels_of(self.picture)
 
     @property
     def size(self) -> tuple[int, int]:

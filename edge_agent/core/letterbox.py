@@ -1,6 +1,6 @@
 """The geometry of one resize, and its exact inverse."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -28,6 +28,24 @@ class Letterbox:
     crop_top: int
     crop_w: int
     crop_h: int
+    model_whwh: FloatArray = field(init=False, repr=False, compare=False)
+    """`(4,)`: what a box in fractions of the model input is multiplied by to have it in pixels."""
+    _frame_whwh: FloatArray = field(init=False, repr=False, compare=False)
+    _scale: FloatArray = field(init=False, repr=False, compare=False)
+    _offset: FloatArray = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Makes the arrays once: the geometry stays the same for many pictures."""
+        scale_x, scale_y = self.inner_w / self.crop_w, self.inner_h / self.crop_h
+        offset = self.pad_left - self.crop_left * scale_x, self.pad_top - self.crop_top * scale_y
+        pairs = {
+            "model_whwh": (self.model_w, self.model_h),
+            "_frame_whwh": (self.frame_w, self.frame_h),
+            "_scale": (scale_x, scale_y),
+            "_offset": offset,
+        }
+        for name, pair in pairs.items():
+            object.__setattr__(self, name, np.array(pair * 2, np.float32))
 
     @staticmethod
     def fit(
@@ -56,24 +74,12 @@ class Letterbox:
             left, top = round((model_w - inner_w) / 2 - 0.1), round((model_h - inner_h) / 2 - 0.1)
         return Letterbox(*frame_wh, *model_wh, inner_w, inner_h, left, top, *everything)
 
-    @property
-    def model_whwh(self) -> FloatArray:
-        """`(4,)`: what a box in fractions of the model input is multiplied by to have it in pixels."""
-        return np.array([self.model_w, self.model_h] * 2, np.float32)
-
     def to_model(self, boxes: FloatArray) -> FloatArray:
         """`(N, 4)` xyxy in frame pixels, in pixels of the model input."""
-        scale, offset = self._scale_and_offset()
-        return boxes * scale + offset
+        return boxes * self._scale + self._offset
 
     def to_frame(self, boxes: FloatArray) -> FloatArray:
         """`(N, 4)` xyxy in pixels of the model input, in frame pixels and clipped to the frame."""
-        scale, offset = self._scale_and_offset()
-        limit = np.array([self.frame_w, self.frame_h] * 2, np.float32)
-        inside: FloatArray = np.clip((boxes - offset) / scale, 0, limit)
-        return inside
-
-    def _scale_and_offset(self) -> tuple[FloatArray, FloatArray]:
-        scale_x, scale_y = self.inner_w / self.crop_w, self.inner_h / self.crop_h
-        offset = [self.pad_left - self.crop_left * scale_x, self.pad_top - self.crop_top * scale_y]
-        return np.array([scale_x, scale_y] * 2, np.float32), np.array(offset * 2, np.float32)
+        inside: FloatArray = (boxes - self._offset) / self._scale
+        np.maximum(inside, 0, out=inside)  # np.clip takes twice as long: it begins in Python
+        return np.minimum(inside, self._frame_whwh, out=inside)

@@ -4,10 +4,10 @@ Retries, threads and clocks are the runtime's business. A driver is used by one 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from edge_agent.core.datatypes import Array, BoundTensor, Detections, Frame, Image, InputFormat, TensorSpec
+from edge_agent.core.datatypes import Array, BoundTensor, Detections, Frame, Image, InputFormat, Later, TensorSpec
 from edge_agent.core.letterbox import Letterbox
 from edge_agent.core.parts import Decision
 
@@ -38,8 +38,12 @@ class Camera(Protocol):
 class Preprocessing(Protocol):
     """Writes pictures into a model's input."""
 
-    def prepare(self, image: Image) -> Letterbox:
-        """Puts a picture into the input, or has that begun: the next run of the engine sees it. Says where it lies there."""
+    def prepare(self, picture: Image | Later) -> Letterbox:
+        """Puts a picture into the input, or has that begun: the next run of the engine sees it. Says where it lies there.
+
+        Raises:
+            BadFrameError: what the camera gave is no picture.
+        """
         ...
 
 
@@ -200,9 +204,22 @@ class Publisher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What was found on one part in one frame: names and scores 0..1 of the detections whose centre it contains."""
+    """What was found on one part in one frame: names and scores 0..1 of the detections whose centre it contains.
+
+    `scores` are the same by name, the lowest first: sorted once, so that many rules and many detections together cost what
+    each would cost alone.
+    """
 
     found: tuple[tuple[str, float], ...]
+    scores: Mapping[str, Sequence[float]] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        scores: dict[str, list[float]] = {}
+        for label, score in self.found:
+            scores.setdefault(label, []).append(score)
+        for of_label in scores.values():
+            of_label.sort()
+        object.__setattr__(self, "scores", scores)
 
 
 class Rule(Protocol):

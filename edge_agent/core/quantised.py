@@ -1,5 +1,6 @@
 """Numbers as the engine stores them: a threshold in their own domain, so that only survivors are converted."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,8 @@ from edge_agent.core.datatypes import Array, FloatArray, Quantisation, TensorSpe
 from edge_agent.errors import ModelError
 
 _FLOATS = (np.float32, np.float16)
+_TAME = 1e12  # what is calculated from smaller numbers than this stays far below the largest float32
+_AS_USUAL = nullcontext()
 
 
 def require_readable(model: str, spec: TensorSpec) -> None:
@@ -51,9 +54,33 @@ def floor_of(real: float, spec: TensorSpec) -> Any:
 
 
 def dequantise(stored: Array, quant: Quantisation | None) -> FloatArray:
-    """The real numbers, float32: `(q - zero_point) * scale`; without `quant` the numbers as they are."""
-    numbers: FloatArray = stored.astype(np.float32)
+    """The real numbers, float32: `(q - zero_point) * scale`; without `quant` the numbers as they are, float32 uncopied."""
+    numbers: FloatArray = stored.astype(np.float32, copy=False)
     if quant is not None:
-        numbers -= quant.zero_point
+        numbers = numbers - np.float32(quant.zero_point)
         numbers *= np.float32(quant.scale)
     return numbers
+
+
+def lie_within(numbers: Array, limit: float) -> bool:
+    """Whether all of at least one number are from `-limit` to `limit`; NaN is not."""
+    low, high = np.minimum.reduce(numbers, axis=None), np.maximum.reduce(numbers, axis=None)
+    return bool(low >= -limit and high <= limit)
+
+
+def quietly(numbers: Array, tame: float = _TAME) -> AbstractContextManager[object]:
+    """In which numpy warns of nothing that is calculated from these: broken numbers are dropped after it.
+
+    Where all lie within `tame` nothing can be broken, and nothing is done: `errstate` takes 30 us of a frame, in which
+    an engine has just filled the processor's caches.
+    """
+    return _AS_USUAL if lie_within(numbers, tame) else np.errstate(all="ignore")
+
+
+def rows_of(tensor: Array, cells: Array, *, channels_first: bool) -> Array:
+    """`(K, columns)` of the cells with these numbers, out of `(columns, N)` or `(N, columns)`. A copy.
+
+    Half floats become float32, in which numpy is fast; other numbers stay as they are stored.
+    """
+    rows = tensor.take(cells, axis=1).T if channels_first else tensor.take(cells, axis=0)
+    return rows.astype(np.float32) if rows.dtype == np.float16 else rows

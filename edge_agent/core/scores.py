@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from edge_agent.core.datatypes import FloatArray, IntArray
+from edge_agent.core.datatypes import Array, FloatArray, IntArray
 
 
 def softmax(logits: FloatArray) -> FloatArray:
@@ -12,8 +12,7 @@ def softmax(logits: FloatArray) -> FloatArray:
     return shares
 
 
-def best_classes(scores: FloatArray) -> tuple[IntArray, FloatArray]:
-    """Of `(N, C)` scores, `(N,)` the best class of each row and its score."""
-    classes = scores.argmax(axis=1).astype(np.int32)
-    best: FloatArray = scores[np.arange(len(scores)), classes]
-    return classes, best
+def best_classes(scores: Array) -> tuple[IntArray, Array]:
+    """Of `(N, C)` scores, `(N,)` the best class of each row and its score; as they are stored will do."""
+    best: Array = np.maximum.reduce(scores, axis=1)
+    return scores.argmax(axis=1).astype(np.int32), best

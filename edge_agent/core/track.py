@@ -1,14 +1,17 @@
 """One object that moves through the picture: where it was last, how fast it goes, and whether it is one at all."""
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from edge_agent.core.datatypes import Array, Detections, FloatArray
-from edge_agent.core.matching import shares_under
+from edge_agent.core.datatypes import Array, FloatArray
+from edge_agent.core.matching import as_rows, centres, shares_under
 
 Point = tuple[float, float]
+Sighting = tuple[FloatArray, Point, Point, int, float]
+"""A box, its centre, its width and height, class and score: numbers for Python, which is slow with those of arrays."""
 
 SPEED_FROM = 3  # sightings: fewer do not average a bad box, more lag behind a belt that speeds up
 FADE = 0.9  # of an object's claim, per frame it was missed: it may have left, and the next one be in its place
@@ -35,18 +38,16 @@ class Track:
     missed_frames: int = 0
     path: deque[tuple[float, Point]] = field(default_factory=lambda: deque(maxlen=SPEED_FROM))  # picture, centre
 
-    def move(self, box: FloatArray, detections: Detections, index: int, now_ns: int, picture: float) -> None:
-        """Takes the box as the newest sighting, and label and score from the detection."""
-        self.box = box
-        self.previous, self.centre = self.centre, centre_of(box)
-        self.class_id, self.score = int(detections.classes[index]), float(detections.scores[index])
+    def move(self, sighting: Sighting, now_ns: int, picture: float) -> None:
+        """Takes it as the newest one."""
+        self.box, (x, y), (width, height), self.class_id, self.score = sighting
+        self.previous, self.centre = self.centre, (x, y)
         self.seen_ns, self.hits, self.missed_frames = now_ns, self.hits + 1, 0
         self.path.append((picture, self.centre))
-        width, height = box[2] - box[0], box[3] - box[1]
-        way = (abs(self.centre[0] - self.start[0]), abs(self.centre[1] - self.start[1]))
-        self.moved = self.moved or bool(way[0] > width / 2 or way[1] > height / 2)
-        then, (x, y) = self.path[0]
-        self.velocity = ((self.centre[0] - x) / (picture - then), (self.centre[1] - y) / (picture - then))
+        way = (abs(x - self.start[0]), abs(y - self.start[1]))
+        self.moved = self.moved or way[0] > width / 2 or way[1] > height / 2
+        then, (x_then, y_then) = self.path[0]
+        self.velocity = ((x - x_then) / (picture - then), (y - y_then) / (picture - then))
 
     @property
     def claim(self) -> float:
@@ -54,9 +55,10 @@ class Track:
         return float(FADE**self.missed_frames * (0.5 if self.is_shadow else 1))
 
 
-def centre_of(box: FloatArray) -> Point:
-    """In pixels."""
-    return (float(box[0] + box[2]) / 2, float(box[1] + box[3]) / 2)
+def sightings_of(boxes: FloatArray, classes: Sequence[int], scores: Sequence[float]) -> list[Sighting]:
+    """Of each of the boxes `(N, 4)` with its class and score."""
+    extents = [(right - left, bottom - top) for left, top, right, bottom in boxes.tolist()]
+    return list(zip(boxes, map(tuple, centres(boxes).tolist()), extents, classes, scores, strict=True))
 
 
 def lift_shadows(seen: list[Track]) -> None:
@@ -64,7 +66,7 @@ def lift_shadows(seen: list[Track]) -> None:
     doubtful = [index for index, track in enumerate(seen) if track.hits == 1 or track.is_shadow]
     if not doubtful:
         return
-    boxes = np.stack([track.box for track in seen])
+    boxes = as_rows([track.box for track in seen])
     under = dict(zip(doubtful, shares_under(boxes[doubtful], boxes), strict=True))
     for index, shares in under.items():
         shares[index] = 0  # under itself

@@ -15,6 +15,7 @@ from edge_agent.core.boxes import iou
 from edge_agent.core.datatypes import Array, Detections, FloatArray
 from edge_agent.core.matching import (
     around,
+    as_rows,
     best_pairs,
     centred,
     centres,
@@ -24,7 +25,7 @@ from edge_agent.core.matching import (
     shifts_between,
     sizes,
 )
-from edge_agent.core.track import FADE, SPEED_FROM, Point, Track, centre_of, lift_shadows
+from edge_agent.core.track import FADE, SPEED_FROM, Point, Sighting, Track, lift_shadows, sightings_of
 
 Pairs = list[tuple[int, int]]
 
@@ -82,17 +83,16 @@ class Tracker:
         they are sorted by place, so that of equally good pairs always the same one wins.
         """
         self._count(captured_ns, seq)
-        detections = detections[:MOST_BOXES]
-        detections = detections[np.lexsort(detections.boxes.T)]
-        guesses, pairs = self._match(detections.boxes, captured_ns)
+        boxes, sightings = _by_place(detections[:MOST_BOXES])
+        guesses, pairs = self._match(boxes, captured_ns)
         for track in self._tracks:
             track.missed_frames += 1
-        for row, box, column in self._sightings(guesses, detections.boxes, pairs):
-            self._tracks[row].move(box, detections, column, captured_ns, self._picture)
+        for row, sighting in self._seen_again(guesses, boxes, sightings, pairs):
+            self._tracks[row].move(sighting, captured_ns, self._picture)
         seen = [track for track in self._tracks if not track.missed_frames]
         self._learn_flow(seen)
         known = {column for _, column in pairs}
-        seen += [self._start(detections, i, captured_ns) for i in range(len(detections)) if i not in known]
+        seen += [self._start(found, captured_ns) for column, found in enumerate(sightings) if column not in known]
         lift_shadows(seen)
         return sorted(seen, key=attrgetter("id")), self._give_up(captured_ns)
 
@@ -118,18 +118,19 @@ class Tracker:
         if not self._tracks:
             self._picture += counts[0]
             return boxes, []
-        last = np.stack([track.box for track in self._tracks])
+        last = as_rows([track.box for track in self._tracks])
         velocity = np.array([track.velocity * 2 for track in self._tracks], np.float32)
         unseen = np.array([[self._picture - track.path[-1][0]] for track in self._tracks], np.float32)
         guesses = [last + velocity * (unseen + np.float32(count)) for count in counts]
         still, *moved = iou(np.concatenate([last, *guesses]), boxes).reshape(-1, len(last), len(boxes))
-        sums = [float(overlap.max(axis=1).sum()) for overlap in moved]
-        chosen = int(sums[-1] > sums[0] + self.settings.gain_iou)
+        chosen = 0
+        if len(counts) > 1:
+            likelier, other = (float(overlap.max(axis=1).sum()) for overlap in moved)
+            chosen = int(other > likelier + self.settings.gain_iou)
         self._picture += counts[chosen]
         guess, overlap = self._corrected(guesses[chosen], boxes, moved[chosen])
-        least = np.array([[self._least_overlap(track)] for track in self._tracks])
-        affinity = np.where(overlap > 0, 1 + overlap, np.where(still >= least, still, 0))
-        return guess, best_pairs(affinity * np.array([[track.claim] for track in self._tracks]))
+        least, claim = np.array([(self._least_overlap(track), track.claim) for track in self._tracks]).T[..., None]
+        return guess, best_pairs(np.where(overlap > 0, 1 + overlap, still * (still >= least)) * claim)
 
     def _corrected(self, guesses: FloatArray, boxes: FloatArray, overlap: Array) -> tuple[FloatArray, Array]:
         """Guesses and their overlaps with the boxes; moved all alike where that explains much more.
@@ -137,12 +138,17 @@ class Tracker:
         So is the speed of the first parts found, and so a belt that stops, starts or turns at once. What never moved
         and is where it was has no part in it.
         """
-        best = overlap.max(axis=1)
-        stands = np.array([track.hits >= SPEED_FROM and not track.moved for track in self._tracks])
-        stands &= best >= self.settings.still_iou
-        seen = ~stands & [not (self._knows_flow and track.missed_frames) for track in self._tracks]
-        if not seen.any() or (self._knows_flow and best[seen].min() >= self.settings.still_iou):
+        still_iou, best = self.settings.still_iou, overlap.max(axis=1).tolist()
+        known = list(zip(self._tracks, best, strict=True))
+        stood = [track.hits >= SPEED_FROM and not track.moved and share >= still_iou for track, share in known]
+        told = [
+            share
+            for (track, share), stands in zip(known, stood, strict=True)
+            if not stands and not (self._knows_flow and track.missed_frames)
+        ]
+        if not told or (self._knows_flow and min(told) >= still_iou):
             return guesses, overlap
+        stands = np.array(stood)
         free = (overlap[stands] < self.settings.still_iou).all(axis=0)
         rows = self._best_known(np.flatnonzero(~stands))
         shift = self._shift(guesses[rows], boxes[free], overlap[rows][:, free], rows)
@@ -232,35 +238,38 @@ class Tracker:
             return 2.0
         return self.settings.still_iou if track.hits > 1 else 1e-6
 
-    def _sightings(self, guesses: FloatArray, boxes: FloatArray, pairs: Pairs) -> list[tuple[int, FloatArray, int]]:
-        """A track's index, its box and a detection's index each.
+    def _seen_again(
+        self, guesses: FloatArray, boxes: FloatArray, sightings: list[Sighting], pairs: Pairs
+    ) -> list[tuple[int, Sighting]]:
+        """Each with its track's index.
 
         Of objects that touch a detector may make one box. Where a box looks more like several tracks together than
         like the one it was paired with, all of them were seen: where they should be, but around the box's centre.
         """
+        again = [(row, sightings[column]) for row, column in pairs]
         paired = {row for row, _ in pairs}
-        lost = np.array([i for i, t in enumerate(self._tracks) if i not in paired and t.hits > 1 and not t.is_shadow])
-        if not pairs or not len(lost):
-            return [(row, boxes[column], column) for row, column in pairs]
-        sightings = []
-        is_lost = np.ones(len(lost), bool)
-        inside = contains(boxes[[column for _, column in pairs]], centres(guesses[lost]))
-        for (row, column), held in zip(pairs, inside, strict=True):
-            box, group = boxes[column], [row, *lost[held & is_lost].tolist()]
+        lost = [i for i, t in enumerate(self._tracks) if i not in paired and t.hits > 1 and not t.is_shadow]
+        if not again or not lost:
+            return again
+        are_lost, is_lost = np.array(lost), np.ones(len(lost), bool)
+        inside = contains(boxes[[column for _, column in pairs]], centres(guesses[are_lost]))
+        for index in np.flatnonzero(inside.any(axis=1)).tolist():
+            (row, (box, _, _, class_id, score)), held = again[index], inside[index]
+            group = [row, *are_lost[held & is_lost].tolist()]
             if len(group) > 1 and self._looks_like_all(box, guesses[group]):
-                sightings += [(i, part, column) for i, part in zip(group, centred(guesses[group], box), strict=True)]
+                parts = centred(guesses[group], box)
+                seen = sightings_of(parts, [class_id] * len(group), [score] * len(group))
+                again[index], *others = zip(group, seen, strict=True)
+                again += others
                 is_lost &= ~held
-            else:
-                sightings.append((row, box, column))
-        return sightings
+        return again
 
     def _looks_like_all(self, box: FloatArray, guesses: FloatArray) -> bool:
         likeness = iou(np.concatenate([around(guesses)[None], guesses]), box[None])[:, 0]
         return bool(likeness[0] > likeness[1:].max() + self.settings.gain_iou)
 
-    def _start(self, detections: Detections, index: int, now_ns: int) -> Track:
-        box = detections.boxes[index]
-        class_id, score, centre = int(detections.classes[index]), float(detections.scores[index]), centre_of(box)
+    def _start(self, sighting: Sighting, now_ns: int) -> Track:
+        box, centre, _, class_id, score = sighting
         track = Track(self._next_id, box, class_id, score, centre, now_ns, start=centre)
         track.velocity = self._flow or (0.0, 0.0)
         track.path.append((self._picture, centre))
@@ -283,9 +292,19 @@ class Tracker:
         if len(self._tracks) - len(gone) > MOST_TRACKS:
             gone = sorted(self._tracks, key=attrgetter("missed_frames"))[MOST_TRACKS:]
         ids = [track.id for track in gone]
-        self._tracks = [track for track in self._tracks if track not in gone]
+        if gone:
+            self._tracks = [track for track in self._tracks if track.id not in ids]
         return ids
 
     def _is_gone(self, track: Track, now_ns: int) -> bool:
         missed_ms = (now_ns - track.seen_ns) / 1e6
         return track.missed_frames >= self.settings.max_gap_frames and missed_ms >= self.settings.max_gap_ms
+
+
+def _by_place(detections: Detections) -> tuple[FloatArray, list[Sighting]]:
+    """The boxes `(N, 4)`, from the top left to the bottom right by their far corners, and what was seen of each."""
+    boxes, classes, scores = detections.boxes, detections.classes.tolist(), detections.scores.tolist()
+    corners = boxes.tolist()
+    order = sorted(range(len(boxes)), key=lambda index: corners[index][::-1])
+    boxes = boxes[order]
+    return boxes, sightings_of(boxes, [classes[index] for index in order], [scores[index] for index in order])

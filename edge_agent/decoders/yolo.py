@@ -32,7 +32,7 @@ from edge_agent.core.datatypes import (
 from edge_agent.core.heads import Layout, is_grey
 from edge_agent.core.letterbox import Letterbox
 from edge_agent.core.ports import Decoder
-from edge_agent.core.quantised import comparable, dequantise, floor_of, require_readable
+from edge_agent.core.quantised import comparable, dequantise, floor_of, quietly, require_readable, rows_of
 from edge_agent.core.refusals import check_classes, check_unit, labels_for, required_labels
 from edge_agent.core.scores import best_classes
 from edge_agent.core.ultralytics import BOX, Boxes, Head, Reading, Settings, Task
@@ -102,24 +102,25 @@ class DenseDecoder:
         self._thresholds = thresholds
         self._buffer: Array = np.empty(0, spec.dtype)
         self._end = spec.shape[1 if self._channels_first else 2] - how.extra
+        self._shape = _shape_columns(how)
         self.labels = labels_for(model, spec, self._end - BOX)
         self.input_format = _input_format(model)
 
     def __call__(self, outputs: Sequence[Array], letterbox: Letterbox) -> Detections:
         """See `Decoder`. The head is `[1, 4+nc+extra, N]` or `[1, N, 4+nc+extra]`; other outputs are not looked at."""
         tensor = outputs[self._how.output][0]
-        with np.errstate(all="ignore"):  # broken numbers are dropped, not warned of
-            found = self._above_threshold(comparable(tensor))
-            if not found.size:
-                return Detections.empty()
-            rows = self._real(tensor, found)
-            classes, scores = best_classes(rows[:, BOX : self._end])
-            return _detections(rows, scores, classes, letterbox, self._how, self._thresholds)
+        found = self._above_threshold(comparable(tensor))
+        if not found.size:
+            return Detections.empty()
+        rows = rows_of(tensor, found, channels_first=self._channels_first)
+        classes, scores = best_classes(rows[:, BOX : self._end])
+        shapes, scores = dequantise(rows[:, self._shape], self._quant), dequantise(scores, self._quant)
+        return _detections(shapes, scores, classes, letterbox, self._how, self._thresholds)
 
     def check(self, outputs: Sequence[Array]) -> None:
         """See `Decoder`: boxes in the other unit, and scores that are no probabilities."""
         tensor = outputs[self._how.output][0]
-        rows = self._real(tensor, np.arange(tensor.shape[1 if self._channels_first else 0]))
+        rows = dequantise(tensor.T if self._channels_first else tensor, self._quant)
         _check_unit(rows, self._how)
         ultralytics.check_scores(rows[:, BOX : self._end])
 
@@ -127,21 +128,18 @@ class DenseDecoder:
         """The cells that have a class above the threshold, ascending."""
         if self._channels_first:
             self._fit_buffer(stored.shape[1:], stored.dtype)
-            best = np.max(stored[BOX : self._end], axis=0, out=self._buffer)
-            return np.flatnonzero(best > self._floor)
+            best = np.maximum.reduce(stored[BOX : self._end], axis=0, out=self._buffer)
+            above: NDArray[np.intp] = (best > self._floor).nonzero()[0]
+            return above
         # numpy's max is ten times slower along short rows: here every number is compared instead
         self._fit_buffer(stored.shape, np.dtype(bool))
-        above = np.greater(stored, self._floor, out=self._buffer)
-        above[:, :BOX] = above[:, self._end :] = False
-        return np.unique(np.flatnonzero(above) // stored.shape[1])
+        each = np.greater(stored, self._floor, out=self._buffer)
+        each[:, :BOX] = each[:, self._end :] = False
+        return np.unique(np.flatnonzero(each) // stored.shape[1])
 
     def _fit_buffer(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         if self._buffer.shape != shape or self._buffer.dtype != dtype:
             self._buffer = np.empty(shape, dtype)
-
-    def _real(self, tensor: Array, found: NDArray[np.intp]) -> FloatArray:
-        """`(K, 4+nc+extra)` real numbers of the cells found."""
-        return dequantise(tensor[:, found].T if self._channels_first else tensor[found], self._quant)
 
 
 class EndToEndDecoder:
@@ -155,20 +153,24 @@ class EndToEndDecoder:
                 "model with float outputs, or with end2end=False and nms=False"
             )
         self._how = how
+        self._shape = _shape_columns(how)
+        self._floor = np.float32(thresholds.conf)
         self._thresholds = thresholds
         self.input_format = _input_format(model)
 
     def __call__(self, outputs: Sequence[Array], letterbox: Letterbox) -> Detections:
         """See `Decoder`. The head is `[1, K, 6+extra]`; rows of a class without a label are broken."""
-        with np.errstate(all="ignore"):
-            rows: FloatArray = outputs[self._how.output][0].astype(np.float32)
-            numbers = np.rint(rows[:, 5])
-            known = (numbers >= 0) & (numbers < len(self.labels))
-            found = np.flatnonzero(known & (rows[:, 4] > np.float32(self._thresholds.conf)))
-            if not found.size:
-                return Detections.empty()
-            rows, classes = rows[found], numbers[found].astype(np.int32)
-            return _detections(rows, rows[:, 4], classes, letterbox, self._how, self._thresholds)
+        tensor = outputs[self._how.output][0]
+        found = (tensor[:, 4].astype(np.float32, copy=False) > self._floor).nonzero()[0]
+        rows = tensor.take(found, axis=0).astype(np.float32, copy=False)
+        classes = np.rint(rows[:, 5])
+        if found.size and not (np.minimum.reduce(classes) >= 0 and np.maximum.reduce(classes) < len(self.labels)):
+            known = np.flatnonzero((classes >= 0) & (classes < len(self.labels)))
+            rows, classes = rows[known], classes[known]
+        if not len(rows):
+            return Detections.empty()
+        shapes, numbers = rows[:, self._shape], classes.astype(np.int32)
+        return _detections(shapes, rows[:, 4], numbers, letterbox, self._how, self._thresholds)
 
     def check(self, outputs: Sequence[Array]) -> None:
         """See `Decoder`: boxes in the other unit, and classes without a label. Unused rows tell nothing."""
@@ -177,24 +179,30 @@ class EndToEndDecoder:
         check_classes(np.rint(rows[np.isfinite(rows).all(axis=1), 5]), self.labels)
 
 
+def _shape_columns(how: Reading) -> slice | list[int]:
+    """The columns of a box, and that of its angle."""
+    return [*range(BOX), -1] if how.task == "obb" else slice(BOX)
+
+
 def _detections(
-    rows: FloatArray,
+    shapes: FloatArray,
     scores: FloatArray,
     classes: IntArray,
     letterbox: Letterbox,
     how: Reading,
     thresholds: Thresholds,
 ) -> Detections:
-    """What is in these rows, each of which begins with a box; an angle stands at the end."""
-    boxes = rows[:, :BOX]
-    if how.boxes == "normalised":
-        boxes = boxes * letterbox.model_whwh
+    """What these are: `(K, 4)` boxes, or `(K, 5)` with an angle, which are turned in pixels: fractions would shear them."""
     limit, iou_threshold = thresholds.max_detections, thresholds.iou if how.head == "dense" else None
-    if how.task == "obb":  # turned in pixels: fractions of an oblong input would shear it
-        rotated = np.concatenate([boxes, rows[:, -1:]], axis=1)
-        return rotated_to_detections(rotated, scores, classes, letterbox, limit, iou_threshold)
-    boxes = cxcywh_to_xyxy(boxes) if how.head == "dense" else boxes
-    return to_detections(boxes, scores, classes, letterbox, limit, iou_threshold)
+    with quietly(shapes):
+        boxes = shapes[:, :BOX]
+        if how.boxes == "normalised":
+            boxes = boxes * letterbox.model_whwh
+        if how.task == "obb":
+            rotated = np.concatenate([boxes, shapes[:, BOX:]], axis=1)
+            return rotated_to_detections(rotated, scores, classes, letterbox, limit, iou_threshold)
+        boxes = cxcywh_to_xyxy(boxes) if how.head == "dense" else boxes
+        return to_detections(boxes, scores, classes, letterbox, limit, iou_threshold)
 
 
 def _check_unit(rows: FloatArray, how: Reading) -> None:

@@ -32,7 +32,7 @@ from edge_agent.core.datatypes import (
 from edge_agent.core.heads import STRIDES, cells, input_wh, is_grey, is_planar
 from edge_agent.core.letterbox import Letterbox
 from edge_agent.core.ports import Decoder
-from edge_agent.core.quantised import comparable, dequantise, floor_of, require_readable
+from edge_agent.core.quantised import comparable, dequantise, floor_of, quietly, require_readable, rows_of
 from edge_agent.core.refusals import check_unit, labels_for, unclear
 from edge_agent.core.scores import best_classes
 from edge_agent.core.ultralytics import Boxes
@@ -108,19 +108,19 @@ class YoloV5Decoder:
     def __call__(self, outputs: Sequence[Array], letterbox: Letterbox) -> Detections:
         """See `Decoder`. The head is `[1, N, 5+nc]`; other outputs are not looked at."""
         tensor = outputs[self._output][0]
-        with np.errstate(all="ignore"):  # broken numbers are dropped, not warned of
-            # no class probability is above 1, so a low objectness alone decides
-            found = np.flatnonzero(comparable(tensor[:, _OBJECTNESS]) > self._floor)
-            rows = dequantise(tensor[found], self._quant)
+        # no class probability is above 1, so a low objectness alone decides
+        found = (comparable(tensor[:, _OBJECTNESS]) > self._floor).nonzero()[0]
+        if not found.size:
+            return Detections.empty()
+        rows = dequantise(rows_of(tensor, found, channels_first=False), self._quant)
+        with quietly(rows):
             classes, scores = self._best_classes(rows)
-            above = np.flatnonzero(scores > np.float32(self._thresholds.conf))
-            if not above.size:
-                return Detections.empty()
-            boxes = cxcywh_to_xyxy(rows[above, :4])
+            above = (scores > np.float32(self._thresholds.conf)).nonzero()[0]
+            boxes = cxcywh_to_xyxy(rows[:, :4].take(above, axis=0))
             if self._fractions:
                 boxes *= letterbox.model_whwh
             limit, iou_threshold = self._thresholds.max_detections, self._thresholds.iou
-            return to_detections(boxes, scores[above], classes[above], letterbox, limit, iou_threshold)
+            return to_detections(boxes, scores.take(above), classes.take(above), letterbox, limit, iou_threshold)
 
     def check(self, outputs: Sequence[Array]) -> None:
         """See `Decoder`: boxes in the other unit."""

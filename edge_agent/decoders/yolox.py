@@ -26,7 +26,7 @@ from edge_agent.core.datatypes import (
 from edge_agent.core.heads import Layout, corners_and_strides, input_wh, layouts
 from edge_agent.core.letterbox import Letterbox
 from edge_agent.core.ports import Decoder
-from edge_agent.core.quantised import comparable, dequantise, floor_of, require_readable
+from edge_agent.core.quantised import comparable, dequantise, floor_of, quietly, require_readable, rows_of
 from edge_agent.core.refusals import labels_for, unexpected
 from edge_agent.core.scores import best_classes
 from edge_agent.errors import ModelError
@@ -34,6 +34,7 @@ from edge_agent.errors import ModelError
 _OBJECTNESS = 4
 _CLASSES = 5
 _NAMES = ("images", "output")
+_LOG_MOST = 80.0  # the exponential of more is no float32
 
 
 class Config(BaseModel):
@@ -111,19 +112,19 @@ class YoloxDecoder:
 
     def __call__(self, outputs: Sequence[Array], letterbox: Letterbox) -> Detections:
         """See `Decoder`. `outputs` is the one tensor `[1, N, 5+nc]` or `[1, 5+nc, N]`."""
-        cells = self._cells(outputs)
-        with np.errstate(all="ignore"):  # broken numbers are dropped, not warned of
-            # no class probability is above 1, so a low objectness alone decides
-            found = np.flatnonzero(comparable(cells[:, _OBJECTNESS]) > self._floor)
-            rows = dequantise(cells[found], self._quant)
-            classes, scores = best_classes(rows[:, _CLASSES:])
-            scores = scores * rows[:, _OBJECTNESS]
-            above = np.flatnonzero(scores > np.float32(self._thresholds.conf))
-            if not above.size:
-                return Detections.empty()
-            boxes = self._boxes(rows[above], found[above])
+        # no class probability is above 1, so a low objectness alone decides
+        found = (comparable(self._cells(outputs)[:, _OBJECTNESS]) > self._floor).nonzero()[0]
+        if not found.size:
+            return Detections.empty()
+        rows = rows_of(outputs[0][0], found, channels_first=self._transposed)
+        classes, best = best_classes(rows[:, _CLASSES:])
+        boxes = dequantise(rows[:, :_CLASSES], self._quant)
+        with quietly(boxes) if self._decoded else quietly(boxes, _LOG_MOST):
+            scores = dequantise(best, self._quant) * boxes[:, _OBJECTNESS]
+            above = (scores > np.float32(self._thresholds.conf)).nonzero()[0]
+            boxes = self._boxes(boxes.take(above, axis=0), found.take(above))
             limit, iou_threshold = self._thresholds.max_detections, self._thresholds.iou
-            return to_detections(boxes, scores[above], classes[above], letterbox, limit, iou_threshold)
+            return to_detections(boxes, scores.take(above), classes.take(above), letterbox, limit, iou_threshold)
 
     def check(self, outputs: Sequence[Array]) -> None:
         """See `Decoder`: boxes that are relative, or are not, and YOLOv6, which looks the same.

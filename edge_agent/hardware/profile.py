@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -27,7 +27,9 @@ _PYTHON_OF_JETPACK = {4: "3.6", 5: "3.8"}
 
 Backend = Literal["tensorrt", "onnx", "tflite"]
 Shed = Literal["evidence", "build", "frames"]
+Overlap = Literal["auto", "off", "throughput"]
 WORD_BITS = 64
+REALTIME_MOST = 49  # kernels that are built for it run interrupts at 50
 
 
 class _Table(BaseModel):
@@ -88,6 +90,23 @@ class TensorRT(_Table):
     beside_mb: int = Field(BESIDE_MB, ge=0, description="MemAvailable that building beside a serving engine needs.")
 
 
+class SchedulingTable(_Table):
+    """Where threads run, and which go first. docs/hardware.md says what it needs, and what it does."""
+
+    engine_cores: tuple[Annotated[int, Field(ge=0, le=1023)], ...] = Field(
+        (), description="Cores of the pipeline's thread and the engine's own; none: any."
+    )
+    other_cores: tuple[Annotated[int, Field(ge=0, le=1023)], ...] = Field(
+        (), description="Cores of all other threads; none: any."
+    )
+    realtime: int | None = Field(
+        None,
+        ge=1,
+        le=REALTIME_MOST,
+        description="SCHED_FIFO priority of threads that a verdict waits for; absent: none.",
+    )
+
+
 class Power(_Table):
     """The power mode (`nvpmodel`) that the budget is for."""
 
@@ -104,6 +123,8 @@ class Profile(_Table):
     backends: tuple[Backend, ...] = Field((), description="Engines in the order they are tried for a model's files.")
     precision: Literal["fp32", "fp16", "int8"] = Field("fp32", description="What suits the board best.")
     threads: int | None = Field(None, ge=1, le=256, description="Threads of a CPU engine; absent: all cores.")
+    overlap: Overlap = Field("auto", description="Whether the next picture is prepared while the engine runs.")
+    scheduling: SchedulingTable = SchedulingTable()
     capture: Capture = Capture()
     thermal: Thermal | None = Field(None, description="Absent: not known.")
     budget: Budget | None = Field(None, description="Absent: none was set.")
@@ -308,6 +329,7 @@ def _suggestion(loc: tuple[Any, ...]) -> str:
         "budget": Budget,
         "tensorrt": TensorRT,
         "power": Power,
+        "scheduling": SchedulingTable,
     }
     table = tables.get(loc[0], Profile) if len(loc) > 1 else Profile
     known = [name for name in table.model_fields if name not in _SET_BY_THE_LOADER]

@@ -1,5 +1,6 @@
 """Rejects a part with too few or too many of something."""
 
+from bisect import bisect_left
 from collections import Counter
 from typing import Annotated, Literal
 
@@ -54,9 +55,9 @@ class CountRule:
 
     def update(self, seen: Observation) -> None:
         """One more frame of the part."""
-        scores = [score for label, score in seen.found if label == self._config.label]
-        sure = sum(score >= self._config.min_score for score in scores)
-        possible = sum(score >= self._config.unsure_score for score in scores)
+        scores = seen.scores.get(self._config.label, ())
+        sure = len(scores) - bisect_left(scores, self._config.min_score)
+        possible = len(scores) - bisect_left(scores, self._config.unsure_score)
         self._counts[sure, possible] += 1
 
     def decide(self) -> Decision:
@@ -64,12 +65,9 @@ class CountRule:
         if not self._counts:
             return Decision.unknown("no_frame")
         (sure, possible), _ = self._counts.most_common(1)[0]
-        right = [self._within(count) for count in range(sure, possible + 1)]
-        if all(right):
+        least, most = self._config.min, self._config.max
+        if least <= sure and (most is None or possible <= most):
             return Decision("pass")
-        if any(right):
+        if least <= possible and (most is None or sure <= most):
             return Decision("unknown", (Reason(self._config.name, self._config.label, None, "low_confidence"),))
         return Decision("reject", (Reason(self._config.name, self._config.label),))
-
-    def _within(self, count: int) -> bool:
-        return self._config.min <= count and (self._config.max is None or count <= self._config.max)

@@ -55,11 +55,10 @@ class DefectRule:
     def update(self, seen: Observation) -> None:
         """One more frame of the part."""
         self._frames += 1
-        best: dict[str, float] = {}
-        for label, score in seen.found:
-            if label in self._config.reject:
-                best[label] = max(score, best.get(label, 0.0))
-        for label, score in best.items():
+        for label, scores in seen.scores.items():
+            if label not in self._config.reject:
+                continue
+            score = scores[-1]
             self._best[label] = max(score, self._best.get(label, 0.0))
             if score >= self._config.min_score:
                 self._frames_seen[label] = self._frames_seen.get(label, 0) + 1

@@ -51,9 +51,9 @@ class PresenceRule:
     def update(self, seen: Observation) -> None:
         """One more frame of the part."""
         self._frames += 1
-        for label, score in seen.found:
+        for label, scores in seen.scores.items():
             if label in self._best:
-                self._best[label] = max(score, self._best[label] or 0.0)
+                self._best[label] = max(scores[-1], self._best[label] or 0.0)
 
     def decide(self) -> Decision:
         """Reject what is missing; one frame that shows it is enough. Unknown where nobody looked."""

@@ -46,6 +46,11 @@ class CameraWatch:
         self._judge = HealthJudge(limits) if limits else None
 
     @property
+    def is_on(self) -> bool:
+        """Whether it looks at frames at all."""
+        return self._judge is not None
+
+    @property
     def findings(self) -> tuple[Finding, ...]:
         """The faults that the camera has now; none where nobody looks."""
         judge = self._judge

@@ -4,11 +4,10 @@ import math
 import threading
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
-from pydantic import ValidationError
 
 from edge_agent.core.parts import Decision, Part, Word
 from edge_agent.core.ports import Message, Receipt
@@ -180,13 +179,13 @@ class Desk:
         topic = self._scribe.topics.of("verdict", part.camera)
         with self._scribe.page(topic) as head:
             sent = self.forms.sent(part, decision, head["seq"], sight)
-            self._count(part.camera, decision)
-            self.streaks.add(part.camera, decision.verdict, sent.seq)
             self.recent.append(sent)
             obstacle = self._hand_over(topic, head, sent)
-            self.last_seq[part.camera] = sent.seq
+            self.last_seq[part.camera] = sent.seq  # all that nobody waits for comes after the message
+            self._count(part.camera, decision)
+            self.streaks.add(part.camera, decision.verdict, sent.seq)
             if obstacle is None:
-                return replace(sent, in_time=True)
+                return sent._replace(in_time=True)
             if obstacle != "told":
                 self._undelivered(sent, obstacle)
             return sent
@@ -194,8 +193,8 @@ class Desk:
     def _hand_over(self, topic: str, head: dict[str, object], sent: Sent) -> str | None:
         """Writes the verdict to the connection; why not, where that cannot be."""
         try:
-            payload = self.forms.verdict(head, sent).payload()
-        except ValidationError:
+            payload = self.forms.verdict(head, sent)
+        except ValueError:
             log.exception("verdict_not_written", part=sent.part.id)
             return "internal_error"
         remaining_ns = sent.part.valid_until_ns - self._clock.mono_ns()  # the last thing before it is sent
@@ -230,13 +229,11 @@ class Desk:
             self.evidence.offer(sent, sight)
         if not self._is_recorded(sent):
             if self.recorder:
-                self.recorder.note(
-                    "result", self.forms.result(self._scribe.head(sent.seq), sent, sight, late).payload()
-                )
+                self.recorder.note("result", self.forms.result(self._scribe.head(sent.seq), sent, sight, late))
             return
         topic = self._scribe.topics.of("result", sent.part.camera)
         with self._scribe.page(topic) as head:
-            payload = self.forms.result(head, sent, sight, late).payload()
+            payload = self.forms.result(head, sent, sight, late)
             self._outbox.put("result", Message(topic, payload, qos=1))
         if self.recorder:
             self.recorder.note("result", payload)

@@ -9,10 +9,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from edge_agent.core.datatypes import Frame
+from edge_agent.core.datatypes import Frame, Image, Later
 
 Token = str
 """Who asked for a frame: the id of a part."""
@@ -21,11 +21,15 @@ PINNED_MOST = 64  # tokens of one camera: each may hold a picture
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A frame to judge: from which camera (the index of its mailbox), and for which token, None being for none."""
+    """A frame to judge: from which camera (the index of its mailbox), and for which token, None being for none.
+
+    `was_there`: it had come before somebody was there to take it.
+    """
 
     lane: int
     frame: Frame
     token: Token | None
+    was_there: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +152,7 @@ class Mailbox:
             self._closed = True
             self._wake.notify_all()
 
-    # What follows is called with the lock held: these three by the mailroom, the rest by the above.
+    # What follows is called with the lock held: these four by the mailroom, the rest by the above.
 
     def oldest_bound(self) -> tuple[int, Token] | None:
         """The oldest trigger that has its frame: its `not_before_ns` and its token."""
@@ -163,6 +167,12 @@ class Mailbox:
         self._mark_taken(held)
         self._release(held)
         return held.frame
+
+    def next_picture(self) -> Image | Later | None:
+        """That of the frame which `take_bound` or else `take_newest` would give."""
+        oldest = self.oldest_bound()
+        held = self._bound[oldest[1]][1] if oldest else self._slot
+        return held.frame.picture if held else None
 
     def take_newest(self) -> Frame | None:
         """The newest frame, if it was not taken yet."""
@@ -256,13 +266,31 @@ class Mailroom:
         Frames bound to a trigger come first, that of the oldest trigger first of all; then the newest frame of each
         camera in turn.
         """
-        end_s = time.monotonic() + timeout_s
+        end_s, was_there = time.monotonic() + timeout_s, True
         with self._wake:
             while not self._closed:
-                taken = self._take_bound() or self._take_newest()
+                taken = self._take_bound(was_there=was_there) or self._take_newest(was_there=was_there)
                 if taken is not None:
                     self._wake.notify_all()  # there may be room now for a lossless camera
                     return taken
+                left_s = end_s - time.monotonic()
+                if left_s <= 0:
+                    return None
+                self._wake.wait(left_s)
+                was_there = False
+            return None
+
+    def next_picture(self, timeout_s: float, *, known: Image | Later | None) -> tuple[int, Image | Later] | None:
+        """That of the frame which `take` would give now, and its lane; it stays to be taken, or to be dropped.
+
+        Waits while there is none, or it is the one that is `known`; None where nothing else came in time.
+        """
+        end_s = time.monotonic() + timeout_s
+        with self._wake:
+            while not self._closed:
+                found = self._look_next()
+                if found is not None and found[1] is not known:
+                    return found
                 left_s = end_s - time.monotonic()
                 if left_s <= 0:
                     return None
@@ -277,18 +305,37 @@ class Mailroom:
                 box.close()
             self._wake.notify_all()
 
-    def _take_bound(self) -> Taken | None:
+    def _take_bound(self, *, was_there: bool) -> Taken | None:
+        oldest = self._oldest_bound()
+        if oldest is None:
+            return None
+        lane, token = oldest
+        return Taken(lane, self._boxes[lane].take_bound(token), token, was_there)
+
+    def _take_newest(self, *, was_there: bool) -> Taken | None:
+        for lane in self._in_turn():
+            frame = self._boxes[lane].take_newest()
+            if frame is not None:
+                self._turn = lane + 1
+                return Taken(lane, frame, None, was_there)
+        return None
+
+    def _look_next(self) -> tuple[int, Image | Later] | None:
+        oldest = self._oldest_bound()
+        for lane in self._in_turn() if oldest is None else (oldest[0],):
+            picture = self._boxes[lane].next_picture()
+            if picture is not None:
+                return lane, picture
+        return None
+
+    def _oldest_bound(self) -> tuple[int, Token] | None:
+        """The lane and the token of the oldest trigger that has its frame."""
         waiting = [(*oldest, lane) for lane, box in enumerate(self._boxes) if (oldest := box.oldest_bound())]
         if not waiting:
             return None
         _, token, lane = min(waiting, key=lambda entry: entry[0])
-        return Taken(lane, self._boxes[lane].take_bound(token), token)
+        return lane, token
 
-    def _take_newest(self) -> Taken | None:
+    def _in_turn(self) -> Iterable[int]:
         n = len(self._boxes)
-        for lane in ((self._turn + i) % n for i in range(n)):
-            frame = self._boxes[lane].take_newest()
-            if frame is not None:
-                self._turn = lane + 1
-                return Taken(lane, frame, None)
-        return None
+        return ((self._turn + i) % n for i in range(n))

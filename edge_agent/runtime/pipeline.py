@@ -1,46 +1,34 @@
-"""The road of a frame: taken, looked at, judged, published. One thread, one engine, all cameras.
-
-An engine belongs to the thread that opened it. Where another is to take its place, a second thread opens that one beside
-it, and takes over between two frames; the first closes its own and ends.
-"""
+"""The road of a frame: taken, looked at, judged, published. One thread, one engine, all cameras."""
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
 
 import structlog
 
 from edge_agent.clock import SYSTEM, Clock
-from edge_agent.core.datatypes import ModelSpec
 from edge_agent.core.parts import Decision, Ledger, Part
-from edge_agent.core.ports import Decoder
-from edge_agent.errors import BadFrameError, FatalError, LabelsError
+from edge_agent.errors import BadFrameError, FatalError
+from edge_agent.runtime.ahead import Ahead
 from edge_agent.runtime.camera_watch import CameraWatch
 from edge_agent.runtime.desk import Desk
 from edge_agent.runtime.engine import Engine, Lap
 from edge_agent.runtime.forms import Sight
 from edge_agent.runtime.mailbox import Mailroom, Taken
 from edge_agent.runtime.rarely import Rarely
+from edge_agent.runtime.scheduling import Scheduling
 from edge_agent.runtime.stages import Durations, Stages
+from edge_agent.runtime.succession import ROUND_S, Introduce, MakeDecoder, OpenEngine, Succession, Turn
 from edge_agent.runtime.trigger import Inspector
 
 log = structlog.get_logger()
 MAX_FAILURES = 10
 FORGETTING = 0.99  # per frame: an unusually long run counts for about a hundred frames
 STAGES_MOST = 1000  # frames whose times are kept
-ROUND_S = 0.1
-OpenEngine = Callable[[], Engine]
-
-
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """An engine's time at the mailroom. `over`: it is to leave after the frame under way. `left`: it has."""
-
-    over: threading.Event = field(default_factory=threading.Event)
-    left: threading.Event = field(default_factory=threading.Event)
+MakeAhead = Callable[[Engine], Ahead | None]
 
 
 class Pipeline:
@@ -48,7 +36,9 @@ class Pipeline:
 
     What it counts may be read by any thread: `failures` are frames that could not be judged, `longest_infer_ms` is the
     longest run of late, `stages` are times of the engine that serves, `durations` of all since the start. `watches`, one
-    per camera, say whether a verdict may stand on a frame; without them any may.
+    per camera, say whether a verdict may stand on a frame; without them any may. `make_ahead`, to be set before
+    the start, gives what prepares pictures ahead for an engine, or None where each is prepared in its turn; so is
+    `scheduling`, which says where its threads run.
     """
 
     def __init__(
@@ -63,16 +53,14 @@ class Pipeline:
         clock: Clock = SYSTEM,
     ) -> None:
         self._open_engine, self._make_inspectors = open_engine, make_inspectors
+        self.make_ahead: MakeAhead | None = None
+        self.scheduling = Scheduling()
+        self._ahead: Ahead | None = None
         self._watches, self._clock = watches, clock
         self._mailroom, self._ledger, self._desk = mailroom, ledger, desk
-        self._lock = threading.Lock()  # of the five below, and of the engines' decoders
-        self._threads = [threading.Thread(target=self._run, name="pipeline", daemon=True)]
-        self._is_replacing = False
-        self._turn = _Turn()  # of the engine that serves
-        self._coming: Engine | None = None  # that is about to
-        self._make_decoder: Callable[[ModelSpec], Decoder] | None = None
+        self._first = threading.Thread(target=self._run, name="pipeline", daemon=True)
+        self._engines = Succession(self, self._first)
         self._stop = threading.Event()
-        self.engine: Engine | None = None
         self.inspectors: list[Inspector] = []
         self.opened = threading.Event()
         self.failed: BaseException | None = None
@@ -87,7 +75,7 @@ class Pipeline:
 
     def start(self) -> None:
         """Begins to open the engine; `opened` is set when it is ready or `failed`."""
-        self._threads[0].start()
+        self._first.start()
 
     def ask_to_stop(self) -> None:
         """After the frame that is under way."""
@@ -96,21 +84,26 @@ class Pipeline:
     def stop(self, timeout_s: float) -> bool:
         """False where an engine did not return in time."""
         self._stop.set()
-        until_s = time.monotonic() + timeout_s
-        with self._lock:
-            alive = [thread for thread in self._threads if thread.is_alive()]
-        for thread in alive:
-            thread.join(max(0.0, until_s - time.monotonic()))
-        return not any(thread.is_alive() for thread in alive)
+        return self._engines.join(timeout_s)
+
+    @property
+    def engine(self) -> Engine | None:
+        """The one that serves."""
+        return self._engines.engine
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether no engine is to step in any more."""
+        return self._stop.is_set() or self.failed is not None
 
     def open(self) -> Engine:
         """Opens the engine in the thread that is to use it, and close it."""
         engine = self._open_engine()
         self.inspectors = self._make_inspectors(engine)
-        self.engine = engine
+        self._engines.engine = engine
         return engine
 
-    def replace(self, open_engine: OpenEngine, introduce: Callable[[Engine], None]) -> "Future[Engine]":
+    def replace(self, open_engine: OpenEngine, introduce: Introduce) -> "Future[Engine]":
         """Opens another engine beside the one that serves, and has it take over between two frames.
 
         Inspectors and the parts under way stay, so its labels must be the same. `introduce` is told of it just before
@@ -120,31 +113,20 @@ class Pipeline:
         Raises:
             RuntimeError: no engine serves yet, or another one is being opened.
         """
-        future: Future[Engine] = Future()
-        arguments = (open_engine, introduce, future)
-        successor = threading.Thread(target=self._run_next, args=arguments, name="pipeline", daemon=True)
-        with self._lock:
-            if self.engine is None or self._is_replacing:
-                raise RuntimeError("one engine at a time: none serves yet, or another is being opened")
-            if self._stop.is_set():
-                future.set_exception(CancelledError())
-                return future
-            self._is_replacing = True
-            self._threads = [*(thread for thread in self._threads if thread.is_alive()), successor]
-            successor.start()
-        return future
 
-    def tune(self, make_decoder: Callable[[ModelSpec], Decoder]) -> None:
+        def open_in_place() -> Engine:
+            self.scheduling.before_engine()
+            return open_engine()
+
+        return self._engines.replace(open_in_place, introduce)
+
+    def tune(self, make_decoder: MakeDecoder) -> None:
         """Gives the engine that serves a decoder with other thresholds, and each that takes its place one as well."""
-        with self._lock:
-            engines = [engine for engine in (self.engine, self._coming) if engine is not None]
-            decoders = [make_decoder(engine.model) for engine in engines]
-            for engine, decoder in zip(engines, decoders, strict=True):
-                engine.decoder = decoder
-            self._make_decoder = make_decoder
+        self._engines.tune(make_decoder)
 
     def _run(self) -> None:
         try:
+            self.scheduling.before_engine()
             engine = self.open()
         except BaseException as error:  # noqa: BLE001 - the main thread raises it
             self.failed = error
@@ -152,41 +134,10 @@ class Pipeline:
         finally:
             self.last_tick_ns = time.monotonic_ns()  # loading may take long: that is no stall
             self.opened.set()
-        self._serve(engine, self._turn)
+        self.serve(engine, self._engines.turn)
 
-    def _run_next(self, open_engine: OpenEngine, introduce: Callable[[Engine], None], future: "Future[Engine]") -> None:
-        turn = _Turn()
-        try:
-            engine = open_engine()
-            try:
-                self._take_over(engine, introduce, turn)
-            except BaseException:
-                engine.backend.close()
-                raise
-        except BaseException as error:  # noqa: BLE001 - it is for whoever wanted the engine
-            self._is_replacing = False
-            future.set_exception(error)
-            return
-        self._is_replacing = False
-        future.set_result(engine)
-        self._serve(engine, turn)
-
-    def _take_over(self, engine: Engine, introduce: Callable[[Engine], None], turn: _Turn) -> None:
-        """Waits until the engine that serves has left, and steps into its place.
-
-        Raises:
-            LabelsError: the engine gives other labels.
-            CancelledError: the pipeline ends.
-        """
-        self._prepare(engine)
-        self._turn.over.set()
-        while not self._turn.left.wait(ROUND_S) and not self._stop.is_set():
-            pass
-        with self._lock:
-            self._coming = None
-            if self._stop.is_set() or self.failed is not None:
-                raise CancelledError
-            self._turn, self.engine = turn, engine
+    def step_in(self, engine: Engine, introduce: Introduce) -> None:
+        """See `Place.step_in`."""
         self.stages = deque(maxlen=STAGES_MOST)
         try:
             introduce(engine)
@@ -194,30 +145,34 @@ class Pipeline:
             self.failed = error  # the other one has left: nobody serves
             raise
 
-    def _prepare(self, engine: Engine) -> None:
-        """Has the engine see what the one that serves does."""
-        labels = self.engine.model.labels if self.engine else ()
-        if engine.model.labels != labels:
-            raise LabelsError(
-                f"{engine.model.name}: it gives the labels {', '.join(engine.model.labels)}, and the engine that serves "
-                f"{', '.join(labels)}: it can take its place at the next start only"
-            )
-        with self._lock:
-            if self._make_decoder is not None:
-                engine.decoder = self._make_decoder(engine.model)
-            self._coming = engine
-
-    def _serve(self, engine: Engine, turn: _Turn) -> None:
-        """Until it is to leave; then closes the engine, while the next one works already."""
+    def serve(self, engine: Engine, turn: Turn) -> None:
+        """Until its turn is over; then closes the engine, while the next one works already."""
         try:
-            self._loop(engine, turn)
+            self.scheduling.serve(waits=engine.is_on_device)
+            with self.prepares_ahead(engine):
+                self._loop(engine, turn)
         except BaseException as error:  # noqa: BLE001 - the main thread raises it
             self.failed = error
         finally:
             turn.left.set()
             engine.backend.close()
 
-    def _loop(self, engine: Engine, turn: _Turn) -> None:
+    @contextmanager
+    def prepares_ahead(self, engine: Engine) -> Iterator[None]:
+        """While the engine runs on one frame, the next is prepared, where that is wanted. For the thread that calls `judge`."""
+        ahead = self.make_ahead(engine) if self.make_ahead else None
+        if ahead is None:
+            yield
+            return
+        self._ahead, ahead.scheduling = ahead, self.scheduling
+        ahead.start()
+        try:
+            yield
+        finally:
+            self._ahead = None
+            ahead.stop()
+
+    def _loop(self, engine: Engine, turn: Turn) -> None:
         while not self._stop.is_set() and not turn.over.is_set():
             self.last_tick_ns = time.monotonic_ns()
             taken = self._mailroom.take(timeout_s=ROUND_S)
@@ -265,9 +220,11 @@ class Pipeline:
 
     def step(self, engine: Engine, inspector: Inspector, part: Part | None, taken: Taken) -> None:
         """One frame, from the mailbox to the socket."""
-        frame = taken.frame
+        frame, ahead = taken.frame, self._ahead
+        if ahead:
+            ahead.wait_for(taken)
         is_fit = self._watches[taken.lane].examine(frame) if self._watches else True
-        detections, lap = engine.look(frame.image, self._clock)
+        detections, lap = engine.look(frame.picture, self._clock, ahead)
         for judged in inspector.finish(frame, part, detections, is_fit=is_fit):
             sight = Sight(frame, detections, lap, judged.frames)
             self._close(judged.part, judged.decision, sight)

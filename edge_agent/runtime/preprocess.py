@@ -2,7 +2,8 @@
 
 Each of the 256 pixel values has its target value in a table that is computed once in double precision, so that the
 result is exactly rounded; where a cheaper operation gives the same 256 values, that is used. Only the inner region is
-written per picture: the padding around it is written when the geometry changes.
+written per picture: the padding around it is written where a picture of another shape lay before. What is made ready for
+a size of pictures stays, so that cameras of several sizes may take turns.
 
 Pictures are resized with INTER_LINEAR, as Ultralytics does; but what `centre_crop` cuts out with INTER_AREA where it
 shrinks. Classifiers are trained on pictures that PIL or TensorFlow shrank with a filter as wide as the step between
@@ -12,13 +13,13 @@ pixels: on four photographs, shrunk to 224 x 224, INTER_AREA differs from what P
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import cv2
 import numpy as np
 
-from edge_agent.core.datatypes import Array, BoundTensor, Fit, Image, InputFormat, TensorSpec
+from edge_agent.core.datatypes import Array, BoundTensor, Fit, Image, InputFormat, Later, TensorSpec
 from edge_agent.core.heads import input_wh, is_planar
 from edge_agent.core.letterbox import Letterbox
 from edge_agent.errors import ModelError
@@ -27,6 +28,7 @@ _DTYPES = (np.float32, np.float16, np.uint8, np.int8)
 _COLOURS = 3
 _PIXELS = np.arange(256, dtype=np.uint8)
 _SIGN = np.uint8(0x80)
+_WAYS_MOST = 16  # sizes of pictures; more than cameras on one engine have
 
 _Convert = Callable[[Array, Array], None]
 """From pixels, uint8, to what stands for them in the model's input, an array of the same shape."""
@@ -39,6 +41,17 @@ class _Part:
     pixels: Array
     out: Array
     convert: _Convert
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Way:
+    """What becomes of pictures of one size: they are cut and, unless `interpolation` is None, resized into `resized`."""
+
+    letterbox: Letterbox
+    cut: tuple[slice, slice]
+    interpolation: int | None
+    resized: Array
+    parts: list[_Part]
 
 
 class Preprocessor:
@@ -62,31 +75,33 @@ class Preprocessor:
             self._memory = self._memory.reshape(1, 1, *self._model_wh[::-1])
         self._converts = _converts(self._table, planar=self._planar)
         self._scratch = np.empty((2, self._model_wh[0] * self._model_wh[1] * _COLOURS), np.uint8)
-        self._letterbox: Letterbox | None = None
-        self._interpolation = cv2.INTER_LINEAR
-        self._resized: Array = self._scratch
-        self._parts: list[_Part] = []
+        self._ways: dict[tuple[tuple[int, int], int], _Way] = {}
+        depth = 1 if self._planar else self._depth
+        self._padding = np.tile(self._table[:, fmt.pad_value].reshape(-1, 1, depth), (1, 1, self._model_wh[0]))
+        self._inside = 0, self._model_wh[1], 0, self._model_wh[0]  # of the last picture; nothing is padded yet
 
-    def prepare(self, image: Image) -> Letterbox:
-        """Puts a picture, `(H, W, 3) uint8` BGR, into the model's input and says where it lies there."""
-        frame_wh = image.shape[1], image.shape[0]
-        letterbox = self._letterbox
-        if letterbox is None or (letterbox.frame_w, letterbox.frame_h) != frame_wh:
-            letterbox = self._change_geometry(frame_wh)
-        bgr: Array = image
-        if self._fmt.fit == "centre_crop":
-            bgr = image[letterbox.crop_top :, letterbox.crop_left :][: letterbox.crop_h, : letterbox.crop_w]
-        inner_wh = letterbox.inner_w, letterbox.inner_h
-        if (letterbox.crop_w, letterbox.crop_h) != inner_wh:
-            cv2.resize(bgr, inner_wh, dst=self._resized, interpolation=self._interpolation)
-            bgr = self._resized
-        self._order(bgr)
-        for part in self._parts:
+    def prepare(self, picture: Image | Later) -> Letterbox:
+        """Puts a picture, `(H, W, 3) uint8` BGR, into the model's input and says where it lies there.
+
+        Of a compressed one it takes half of the sides, where that costs less and is still more than the model sees.
+        """
+        if isinstance(picture, Later):
+            image, shrunk = picture.at_least(_least(picture.size, self._model_wh, self._fmt.fit))
+            frame_wh = picture.size
+        else:
+            image, shrunk, frame_wh = picture, 1, (picture.shape[1], picture.shape[0])
+        way = self._ways.get((frame_wh, shrunk)) or self._find_way(frame_wh, shrunk)
+        self._pad_around(_inside(way.letterbox))
+        bgr: Array = image[way.cut]
+        if way.interpolation is not None:
+            cv2.resize(bgr, way.resized.shape[1::-1], dst=way.resized, interpolation=way.interpolation)
+            bgr = way.resized
+        self._order(bgr, [part.pixels for part in way.parts])
+        for part in way.parts:
             part.convert(part.pixels, part.out)
-        return letterbox
+        return way.letterbox
 
-    def _order(self, bgr: Array) -> None:
-        pixels = [part.pixels for part in self._parts]
+    def _order(self, bgr: Array, pixels: list[Array]) -> None:
         if self._depth == 1:
             cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY, dst=pixels[0])
         elif self._planar:
@@ -96,26 +111,36 @@ class Preprocessor:
         elif bgr is not pixels[0]:
             np.copyto(pixels[0], bgr)
 
-    def _change_geometry(self, frame_wh: tuple[int, int]) -> Letterbox:
-        old, new = self._letterbox, Letterbox.fit(frame_wh, self._model_wh, self._fmt.fit)
-        if old is None or _inside(old) != _inside(new):
-            self._pad(*_inside(new))
-            self._lay_out(*_inside(new))
-        self._letterbox, self._interpolation = new, _interpolation(new, self._fmt.fit)
-        return new
+    def _find_way(self, frame_wh: tuple[int, int], shrunk: int) -> _Way:
+        letterbox = Letterbox.fit(frame_wh, self._model_wh, self._fmt.fit)
+        if len(self._ways) == _WAYS_MOST:
+            self._ways.clear()
+        resized, parts = self._lay_out(*_inside(letterbox))
+        top, left, height, width = (
+            side // shrunk for side in (letterbox.crop_top, letterbox.crop_left, letterbox.crop_h, letterbox.crop_w)
+        )
+        how = _interpolation((width, height), (letterbox.inner_w, letterbox.inner_h), self._fmt.fit)
+        cut = slice(top, top + height), slice(left, left + width)
+        way = self._ways[frame_wh, shrunk] = _Way(letterbox, cut, how, resized, parts)
+        return way
 
-    def _pad(self, top: int, bottom: int, left: int, right: int) -> None:
-        """All around the inner region, by rows of W * 3 numbers, or of W in each plane: those numpy fills fast."""
+    def _pad_around(self, inside: tuple[int, int, int, int]) -> None:
+        """Where the picture before lay and this one will not: by rows of W * 3 numbers, or of W in each plane."""
+        if inside == self._inside:
+            return
+        (top, bottom, left, right), (old_top, old_bottom, old_left, old_right) = inside, self._inside
         width, height = self._model_wh
         depth = 1 if self._planar else self._depth
         rows = self._memory.reshape(self._depth // depth, height, width * depth)
-        padding = np.tile(self._table[:, self._fmt.pad_value].reshape(-1, 1, depth), (1, 1, width))
-        rows[:, :top] = rows[:, bottom:] = padding
-        rows[:, top:bottom, : left * depth] = padding[..., : left * depth]
-        rows[:, top:bottom, right * depth :] = padding[..., right * depth :]
+        columns = slice(old_left * depth, old_right * depth)
+        rows[:, old_top : max(old_top, top), columns] = self._padding[..., columns]
+        rows[:, max(old_top, bottom) : old_bottom, columns] = self._padding[..., columns]
+        for columns in (slice(old_left * depth, left * depth), slice(right * depth, old_right * depth)):
+            rows[:, old_top:old_bottom, columns] = self._padding[..., columns]
+        self._inside = inside
 
-    def _lay_out(self, top: int, bottom: int, left: int, right: int) -> None:
-        """Where the inner region is resized into, put in order in, and converted into."""
+    def _lay_out(self, top: int, bottom: int, left: int, right: int) -> tuple[Array, list[_Part]]:
+        """Where the inner region is resized into; and put in order in, and converted into."""
         height, width = bottom - top, right - left
         resized, ordered = (buffer[: height * width * _COLOURS] for buffer in self._scratch)
         if self._planar:
@@ -124,12 +149,12 @@ class Preprocessor:
         else:
             outs = [self._memory[0, top:bottom, left:right]]
             spare = [ordered.reshape(height, width, _COLOURS)]
-        self._parts = [
+        parts = [
             _Part(out if convert in (_keep, _flip_sign) else own, out, convert)
             for out, own, convert in zip(outs, spare, self._converts, strict=True)
         ]
         in_order = not self._planar and self._fmt.channels == "bgr"
-        self._resized = self._parts[0].pixels if in_order else resized.reshape(height, width, _COLOURS)
+        return parts[0].pixels if in_order else resized.reshape(height, width, _COLOURS), parts
 
 
 def _geometry(spec: TensorSpec, depth: int) -> tuple[tuple[int, int], bool]:
@@ -147,9 +172,24 @@ def _geometry(spec: TensorSpec, depth: int) -> tuple[tuple[int, int], bool]:
     return wh, planar or depth == 1
 
 
-def _interpolation(letterbox: Letterbox, fit: Fit) -> int:
-    """See the module. INTER_AREA is a filter only where it shrinks both sides; else it repeats pixels."""
-    shrinks = letterbox.inner_w < letterbox.crop_w and letterbox.inner_h < letterbox.crop_h
+@lru_cache(maxsize=_WAYS_MOST)
+def _least(frame_wh: tuple[int, int], model_wh: tuple[int, int], fit: Fit) -> tuple[int, int]:
+    """How large a picture in place of the frame must be, so that it is not enlarged."""
+    box = Letterbox.fit(frame_wh, model_wh, fit)
+    return -(-box.frame_w * box.inner_w // box.crop_w), -(-box.frame_h * box.inner_h // box.crop_h)
+
+
+def _interpolation(from_wh: tuple[int, int], to_wh: tuple[int, int], fit: Fit) -> int | None:
+    """See the module; None for the same size. INTER_AREA is a filter only where it shrinks both sides; else it repeats.
+
+    Where both sides shrink to a third, a fifth and so on, INTER_LINEAR gives the pixel in the middle of each block and
+    nothing of its neighbours; INTER_NEAREST_EXACT gives the same, in half the time.
+    """
+    if from_wh == to_wh:
+        return None
+    shrinks = to_wh[0] < from_wh[0] and to_wh[1] < from_wh[1]
+    if fit != "centre_crop" and all(a % b == 0 and a // b % 2 == 1 for a, b in zip(from_wh, to_wh, strict=True)):
+        return int(cv2.INTER_NEAREST_EXACT)
     return cv2.INTER_AREA if fit == "centre_crop" and shrinks else cv2.INTER_LINEAR
 
 

@@ -1,19 +1,19 @@
 """What makes a part, and which detections belong to it. One inspector per camera, used by the pipeline thread alone."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from edge_agent.core.boxes import iou
 from edge_agent.core.datatypes import Array, Detections, FloatArray, Frame
 from edge_agent.core.lines import Direction, Segment, crosses, distances_to, heading_of
-from edge_agent.core.matching import centres, contains
+from edge_agent.core.matching import alike, as_rows, centres, contains
 from edge_agent.core.parts import Decision, Ledger, Part, combine
 from edge_agent.core.ports import Observation, Rule
 from edge_agent.core.track import Track
-from edge_agent.core.tracker import Tracker
+from edge_agent.core.tracker import MOST_BOXES, Tracker
 from edge_agent.runtime.mailbox import Token
 
 MakeRule = Callable[[], Rule]
@@ -116,7 +116,7 @@ class LineInspector:
     ) -> None:
         self._camera, self._ledger, self._labels = camera, ledger, labels
         self.rules = rules
-        self._part_classes = [index for index, label in enumerate(labels) if label in parts]
+        self._part_classes = {index for index, label in enumerate(labels) if label in parts}
         self._line, self._direction = line, direction
         self._tracker = Tracker(heading=heading_of(direction))
         self._dossiers: dict[int, Dossier | None] = {}  # None: judged already
@@ -136,13 +136,14 @@ class LineInspector:
     ) -> list[Judged]:
         """Follows the parts, gathers what is found on them, and judges those that crossed with this frame."""
         self._look_for_gap(frame.captured_ns)
-        is_part = self._is_part(detections)
-        parts = self._nearest_first(detections[is_part], frame)
+        parts, others = self._split(detections)
+        if len(parts) > MOST_BOXES:
+            parts = self._nearest_first(parts, frame)
         tracks, gone = self._tracker.update(parts, frame.captured_ns, frame.seq)
         tracks = [track for track in tracks if not track.is_shadow]
         for track_id in gone:
             self._dossiers.pop(track_id, None)
-        self._gather(tracks, detections[~is_part], is_fit=is_fit)
+        self._gather(tracks, others, is_fit=is_fit)
         width, height = frame.size
         crossed = [track for track in tracks if self._crosses(track, width, height)]
         if len(crossed) > 1:  # who counts parts needs them as they came: the foremost first
@@ -161,19 +162,19 @@ class LineInspector:
                     dossier.has_gap = True
         self._interval_ns = usual_ns + (min(gap_ns, 2 * usual_ns) - usual_ns) / 8  # one stall says little of the rate
 
-    def _is_part(self, detections: Detections) -> Array:
-        """Which are parts. Of several part labels on the same thing the best is the part, the others are found on it.
+    def _split(self, detections: Detections) -> tuple[Detections, Detections]:
+        """Parts, and all else. Of several part labels on the same thing the best is the part, the others are found on it.
 
         Two of one label are two parts: the decoder has suppressed what it takes for the same.
         """
-        found = np.flatnonzero(np.isin(detections.classes, self._part_classes))
-        boxes, classes = detections.boxes[found], detections.classes[found]
-        same_thing = (iou(boxes, boxes) > SAME_THING_IOU) & (classes[:, None] != classes)
-        kept: list[int] = []
-        for index in range(len(found)):  # best score first
-            if not same_thing[index, kept].any():
-                kept.append(index)
-        return np.isin(np.arange(len(detections)), found[kept])
+        known = [class_id in self._part_classes for class_id in detections.classes.tolist()]
+        if len(self._part_classes) <= 1 and all(known):
+            return detections, Detections.empty()
+        is_part = np.array(known, bool)
+        if len(self._part_classes) > 1:
+            found = np.flatnonzero(is_part)
+            is_part[found[_found_on_others(detections.boxes[found], detections.classes[found])]] = False
+        return detections[is_part], detections[~is_part]
 
     def _nearest_first(self, parts: Detections, frame: Frame) -> Detections:
         """By their distance to the line: of more than the tracker follows, those near it are the ones that matter."""
@@ -186,14 +187,18 @@ class LineInspector:
         return distances_to(((ax * width, ay * height), (bx * width, by * height)), centres(boxes))
 
     def _gather(self, tracks: list[Track], others: Detections, *, is_fit: bool) -> None:
+        labels = self._labels
+        found = [[(labels[track.class_id], track.score)] for track in tracks]
         owners = owners_of(others.boxes, tracks)
-        for index, track in enumerate(tracks):
+        for owner, class_id, score in zip(owners, others.classes.tolist(), others.scores.tolist(), strict=True):
+            if owner >= 0:
+                found[owner].append((labels[class_id], score))
+        for track, on_it in zip(tracks, found, strict=True):
             if track.id not in self._dossiers:
                 self._dossiers[track.id] = Dossier(self.rules)
             dossier = self._dossiers[track.id]
             if dossier is not None:
-                on_it = _observation(others[owners == index], self._labels)
-                dossier.add(Observation(((self._labels[track.class_id], track.score), *on_it.found)), is_fit=is_fit)
+                dossier.add(Observation(tuple(on_it)), is_fit=is_fit)
 
     def _crosses(self, track: Track, width: int, height: int) -> bool:
         if track.previous is None or self._dossiers.get(track.id) is None:
@@ -211,16 +216,32 @@ class LineInspector:
         return Judged(part, dossier.decide(), dossier.frames)
 
 
-def owners_of(boxes: FloatArray, tracks: list[Track]) -> Array:
+def owners_of(boxes: FloatArray, tracks: list[Track]) -> list[int]:
     """For each box `(N, 4)` the index of the part that contains its centre, the nearest of several; -1 for none."""
-    if not tracks or not len(boxes):
-        return np.full(len(boxes), -1)
+    owners = [-1] * len(boxes)
+    if not tracks or not owners:
+        return owners
     middles = centres(boxes)
-    parts = np.stack([track.box for track in tracks])
-    inside = contains(parts, middles).T
-    distance = np.linalg.norm(middles[:, None] - centres(parts)[None], axis=2)
-    nearest = np.where(inside, distance, np.inf)
-    return np.where(np.any(inside, axis=1), nearest.argmin(axis=1), -1)
+    holders, held = np.nonzero(contains(as_rows([track.box for track in tracks]), middles))
+    points, nearest = middles.tolist(), [math.inf] * len(boxes)
+    for part, index in zip(holders.tolist(), held.tolist(), strict=True):
+        away = math.dist(points[index], tracks[part].centre)
+        if away < nearest[index]:
+            owners[index], nearest[index] = part, away
+    return owners
+
+
+def _found_on_others(boxes: FloatArray, classes: Array) -> list[int]:
+    """Which of the boxes, best score first, are on the same thing as a better one of another class that is not."""
+    if len(boxes) < 2 or classes.min() == classes.max():  # noqa: PLR2004 - a pair
+        return []
+    pairs = alike(boxes, SAME_THING_IOU)
+    pairs = pairs[classes[pairs[:, 0]] != classes[pairs[:, 1]]]
+    found: set[int] = set()
+    for worse, better in pairs.tolist():
+        if better not in found:
+            found.add(worse)
+    return list(found)
 
 
 def _observation(detections: Detections, labels: Sequence[str]) -> Observation:

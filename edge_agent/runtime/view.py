@@ -1,11 +1,12 @@
 """What of a camera's picture is looked at, and which way up: turned by quarters and cut, whatever the camera."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import cv2
 
 from edge_agent.core.datatypes import Frame, Image, Later
+from edge_agent.core.pool import Pool, read_only
 from edge_agent.core.ports import Camera
 from edge_agent.errors import ConfigError
 
@@ -34,10 +35,11 @@ class View:
         """Whether every picture stays as it is."""
         return self.rotation == 0 and self.roi in (None, _WHOLE)
 
-    def of(self, picture: Image | Later) -> Image | Later:
+    def of(self, picture: Image | Later, spare: Pool) -> Image | Later:
         """What is seen of a picture; a part of it that is not turned is a view of its memory, at no cost.
 
-        What costs something is done when the image is first asked for: a picture that nobody wants is not turned.
+        What costs something is done when the image is first asked for, into memory of `spare`: a picture that nobody
+        wants is not turned.
 
         Raises:
             ConfigError: the region holds no pixel of a picture of this size.
@@ -45,8 +47,9 @@ class View:
         size = picture.size if isinstance(picture, Later) else (picture.shape[1], picture.shape[0])
         size_seen = self.size(size)
         if isinstance(picture, Later):
-            return Later(lambda: self._see(picture.image), size_seen)
-        return self._see(picture) if self.rotation == 0 else Later(lambda: self._see(picture), size_seen)
+            return Later(lambda: self._see(picture.image, spare), size_seen)
+        is_free = self.rotation == 0
+        return self._see(picture, spare) if is_free else Later(lambda: self._see(picture, spare), size_seen)
 
     def size(self, given_wh: tuple[int, int]) -> tuple[int, int]:
         """Width and height in pixels of what is seen of a picture of that size.
@@ -79,7 +82,7 @@ class View:
             raise ConfigError(f"roi {self.roi} holds no pixel of a picture of {width}x{height}: make it larger")
         return left, top, right, bottom
 
-    def _see(self, image: Image) -> Image:
+    def _see(self, image: Image, spare: Pool) -> Image:
         height, width = image.shape[:2]
         left, top, right, bottom = self._region(self._turned((width, height)))
         rows, columns = {
@@ -89,10 +92,11 @@ class View:
             270: (slice(left, right), slice(width - bottom, width - top)),
         }[self.rotation]
         seen = image[rows, columns]
-        if self.rotation != 0:
-            seen = cast("Image", cv2.rotate(seen, _TURNS[self.rotation]))
-            seen.flags.writeable = False
-        return seen
+        if self.rotation == 0:
+            return seen
+        turned = spare.take((bottom - top, right - left, *image.shape[2:]))
+        cv2.rotate(seen, _TURNS[self.rotation], dst=turned)
+        return read_only(turned)
 
 
 class ViewedCamera:
@@ -100,6 +104,7 @@ class ViewedCamera:
 
     def __init__(self, camera: Camera, view: View) -> None:
         self._camera, self._view = camera, view
+        self._spare = Pool()
 
     def read(self, timeout_s: float) -> Frame:
         """See `Camera.read`.
@@ -108,7 +113,7 @@ class ViewedCamera:
             ConfigError: the region of interest holds no pixel of the camera's picture.
         """
         frame = self._camera.read(timeout_s)
-        return replace(frame, picture=self._view.of(frame.picture))
+        return replace(frame, picture=self._view.of(frame.picture, self._spare))
 
     def close(self) -> None:
         """See `Camera.close`."""

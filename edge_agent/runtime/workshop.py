@@ -9,8 +9,9 @@ import structlog
 
 from edge_agent.errors import EdgeAgentError
 from edge_agent.runtime.engine import Engine
-from edge_agent.runtime.pipeline import OpenEngine, Pipeline
+from edge_agent.runtime.pipeline import Pipeline
 from edge_agent.runtime.reporter import Reporter
+from edge_agent.runtime.succession import OpenEngine
 
 log = structlog.get_logger()
 

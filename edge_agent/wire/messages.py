@@ -48,12 +48,16 @@ UnknownCode = Literal[
 
 def cut(text: str, most: int = 64) -> str:
     """At most so many bytes of UTF-8, and no control characters: a model file may say anything of itself."""
+    if len(text) <= most and text.isascii() and text.isprintable():
+        return text
     return "".join(c if c.isprintable() else " " for c in text).encode()[:most].decode(errors="ignore")
 
 
 def utc_text(when: datetime) -> str:
     """`2026-11-21T09:14:03.446Z`."""
-    return when.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if when.tzinfo is not timezone.utc:
+        when = when.astimezone(timezone.utc)
+    return when.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 Utc = Annotated[

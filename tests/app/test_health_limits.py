@@ -37,6 +37,25 @@ def side(folder, health="", camera=""):
     return load_text(folder, text)
 
 
+@pytest.mark.parametrize(
+    ("health", "camera", "words"),
+    [
+        ("", "", "set enabled = false in"),
+        ("for_s = 2", "", "set enabled = false in"),
+        ("enabled = false", "rotation = 180", "rotation and roi"),
+        ("enabled = false", "roi = [[0, 0], [1, 0.5]]", "rotation and roi"),
+    ],
+)
+def test_a_reduced_decoding_that_does_nothing_is_a_problem(tmp_path, health, camera, words):
+    (problem,) = health_problems(side(tmp_path, health, f"reduced_decoding = true\n{camera}"))
+    assert problem.key.endswith("reduced_decoding")
+    assert words in problem.message
+
+
+def test_a_reduced_decoding_without_health_is_none(tmp_path):
+    assert health_problems(side(tmp_path, "enabled = false", "reduced_decoding = true")) == []
+
+
 def limits(folder, health="", camera=""):
     return limits_of(side(folder, health, camera).config.cameras[1])
 

@@ -3,7 +3,7 @@
 import struct
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -37,19 +37,22 @@ def png_that_claims(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
 
 
-def write_video(path: Path, count: int) -> Path:
-    """MJPG in AVI: every OpenCV wheel writes and reads it."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (WIDTH, HEIGHT))
+def write_video(path: Path, count: int, *, times: int = 1) -> Path:
+    """MJPG in AVI, `times` as wide and high as a picture: every OpenCV wheel writes and reads it."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (times * WIDTH, times * HEIGHT))
     assert writer.isOpened()
     for k in range(count):
-        writer.write(picture(10 * k))
+        writer.write(np.tile(picture(10 * k), (times, times, 1)))
     writer.release()
     return path
 
 
 @contextmanager
-def served(frames: int) -> Iterator[str]:
-    """The URL of an MJPEG stream over HTTP: `frames` pictures, and then silence, or with `?end` the end."""
+def served(frames: int, jpegs: Sequence[bytes] = ()) -> Iterator[str]:
+    """The URL of an MJPEG stream over HTTP: `frames` pictures, and then silence, or with `?end` the end.
+
+    They are `jpegs`, or else pictures of their own.
+    """
     over = threading.Event()
 
     class Stream(BaseHTTPRequestHandler):
@@ -58,7 +61,7 @@ def served(frames: int) -> Iterator[str]:
             self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=b")
             self.end_headers()
             for k in range(frames):
-                jpeg = cv2.imencode(".jpg", picture(10 * k))[1].tobytes()
+                jpeg = jpegs[k] if jpegs else cv2.imencode(".jpg", picture(10 * k))[1].tobytes()
                 head = f"--b\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
                 self.wfile.write(head.encode() + jpeg + b"\r\n")
             self.wfile.flush()

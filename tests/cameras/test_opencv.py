@@ -4,8 +4,12 @@ import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
+from collections import deque
+from contextlib import closing
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -13,8 +17,10 @@ from pydantic import ValidationError
 from edge_agent.cameras.opencv import Config, create, verify
 from edge_agent.cameras.opencv.device import device_trouble
 from edge_agent.cameras.opencv.pixels import as_bgr
-from edge_agent.errors import CameraLostError, ConfigError, FrameTimeoutError
-from tests.cameras.media import served, write_video
+from edge_agent.core.datatypes import Later
+from edge_agent.core.pool import Pool
+from edge_agent.errors import BadFrameError, CameraLostError, ConfigError, FrameTimeoutError
+from tests.cameras.media import HEIGHT, WIDTH, picture, served, write_video
 
 
 @pytest.mark.parametrize(
@@ -51,6 +57,43 @@ def test_a_stream_that_never_answers_is_given_up():
         with pytest.raises(CameraLostError, match="cannot be opened"):
             create(Config(source=f"rtsp://127.0.0.1:{silent.getsockname()[1]}/main"))
     assert 4 < time.monotonic() - started_s < 30
+
+
+def jpeg_of(image):
+    return cv2.imencode(".jpg", image)[1].tobytes()
+
+
+def test_a_picture_of_an_mjpeg_stream_is_decoded_only_when_it_is_asked_for():
+    with served(4) as url, closing(create(Config(source=url))) as camera:
+        frame = camera.read(10)
+        assert isinstance(frame.picture, Later)
+        assert frame.size == (WIDTH, HEIGHT)
+        assert frame.picture.at_least((8, 8)) == (frame.image, 1)
+
+
+def test_half_of_a_picture_of_an_mjpeg_stream_can_be_had():
+    with served(4) as url, closing(create(Config(source=url, reduced_decoding=True))) as camera:
+        image, shrunk = camera.read(10).picture.at_least((8, 8))
+        assert camera.refused == {}
+    assert (image.shape, shrunk) == ((HEIGHT // 2, WIDTH // 2, 3), 2)
+
+
+def test_a_broken_picture_of_an_mjpeg_stream_is_a_bad_frame_and_others_are_good():
+    whole = jpeg_of(picture(60))
+    with served(4, [whole, whole, whole[:-40], whole]) as url, closing(create(Config(source=url))) as camera:
+        good, _, bad, other = (camera.read(10) for _ in range(4))
+        assert np.array_equal(good.image, other.image)
+        with pytest.raises(BadFrameError, match="breaks off"):
+            _ = bad.image
+
+
+def test_an_mjpeg_stream_whose_pictures_change_their_size_is_lost():
+    small = jpeg_of(np.zeros((HEIGHT // 2, WIDTH // 2, 3), np.uint8))
+    with served(3, [jpeg_of(picture(60))] * 2 + [small]) as url, closing(create(Config(source=url))) as camera:
+        for _ in range(2):
+            camera.read(10)
+        with pytest.raises(CameraLostError, match="changed the size of its pictures"):
+            camera.read(10)
 
 
 def test_a_stream_that_ends_is_lost_and_not_at_its_end():
@@ -119,7 +162,7 @@ def test_a_device_that_opens_and_gives_nothing_gets_a_sentence():
 
 @pytest.mark.parametrize("shape", [(4, 6), (4, 6, 1), (4, 6, 3), (4, 6, 4)])
 def test_grey_and_alpha_pictures_become_bgr(shape):
-    image = as_bgr(np.full(shape, 7, np.uint8))
+    image = as_bgr(np.full(shape, 7, np.uint8), Pool())
     assert image.shape == (4, 6, 3)
     assert (image == 7).all()
 
@@ -145,3 +188,20 @@ def test_verify_finds_a_missing_file_and_leaves_devices_alone(tmp_path):
 def test_importing_the_module_does_not_import_opencv():
     code = "import sys, edge_agent.cameras.opencv, edge_agent.cameras.replay; sys.exit('cv2' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_frames_cost_no_large_memory_once_a_source_runs_and_keep_their_pictures(tmp_path):
+    """Two are held all the while, as by the mailbox and by who looks at them."""
+    camera = create(Config(source=write_video(tmp_path / "large.avi", 20, times=5)))
+    held, peaks = deque(maxlen=2), []
+    tracemalloc.start()
+    for k in range(20):
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        held.append(camera.read(2))
+        peaks.append(tracemalloc.get_traced_memory()[1] - before)
+        assert all(abs(int(frame.image[0, 0, 0]) - 10 * frame.seq) < 6 for frame in held), k
+    tracemalloc.stop()
+    camera.close()
+    assert held[-1].image.nbytes > 64 * 1024
+    assert max(peaks[5:]) < 64 * 1024

@@ -19,7 +19,7 @@ from edge_agent.backends import recorded
 from edge_agent.cameras.opencv import Config, create
 from edge_agent.cameras.opencv.clock import Clock
 from edge_agent.cameras.opencv.controls import refusals
-from edge_agent.cameras.opencv.pixels import decode_jpeg, jpeg_size
+from edge_agent.cameras.opencv.pixels import decode_jpeg, decoder, halve_jpeg, jpeg_size
 from edge_agent.core.datatypes import TensorSpec
 from edge_agent.errors import BadFrameError
 from edge_agent.runtime.agent import STUCK_S
@@ -299,6 +299,89 @@ def test_a_jpeg_is_not_turned_by_what_it_says_about_itself():
     assert decode_jpeg(array(data), size=(WIDTH, HEIGHT)).shape == (HEIGHT, WIDTH, 3)
 
 
+def test_a_jpeg_that_breaks_off_behind_its_thumbnail_is_a_bad_frame():
+    """The thumbnail is a JPEG of its own, with a scan and an end."""
+    data, small = jpeg(picture(60)), jpeg(np.zeros((8, 8, 3), np.uint8))
+    data = data[:2] + b"\xff\xe1" + (len(small) + 2).to_bytes(2, "big") + small + data[2:]
+    assert decode_jpeg(array(data), size=(WIDTH, HEIGHT)).shape == (HEIGHT, WIDTH, 3)
+    with pytest.raises(BadFrameError, match="breaks off"):
+        decode_jpeg(array(data[:-2]), size=(WIDTH, HEIGHT))
+
+
+@pytest.mark.parametrize("length", [0, 1, 4094, 4095, 4096, 4097, 20_000])
+def test_the_end_of_a_jpeg_is_found_whatever_stands_behind(length):
+    assert decode_jpeg(array(jpeg(picture(60)) + bytes(length)), size=(WIDTH, HEIGHT)).shape == (HEIGHT, WIDTH, 3)
+
+
+# -- half of them -----------------------------------------------------------------------------------------------------
+
+
+def test_half_of_a_jpeg_shows_the_same_and_its_exif_does_not_turn_it():
+    row = np.linspace(0, 250, WIDTH, dtype=np.uint8)
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+    data = jpeg(np.repeat(np.repeat(row[None, :, None], HEIGHT, 0), 3, 2))
+    data = data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:]
+    half = halve_jpeg(array(data), size=(WIDTH, HEIGHT))
+    assert half.shape == (HEIGHT // 2, WIDTH // 2, 3)
+    assert not half.flags.writeable
+    whole = decode_jpeg(array(data), size=(WIDTH, HEIGHT)).reshape(HEIGHT // 2, 2, WIDTH // 2, 2, 3).mean((1, 3))
+    assert np.abs(half - whole).max() < 4
+
+
+def test_half_of_a_broken_jpeg_is_a_bad_frame():
+    with pytest.raises(BadFrameError, match="breaks off"):
+        halve_jpeg(array(jpeg(picture(60))[:-2]), size=(WIDTH, HEIGHT))
+
+
+@pytest.mark.parametrize(("format_", "halves", "shrunk"), [("MJPG", True, 2), ("MJPG", False, 1), ("YUYV", True, 1)])
+def test_only_jpegs_are_halved_and_only_where_that_is_asked_for(format_, halves, shrunk):
+    data = array(jpeg(picture(60)) if format_ == "MJPG" else yuyv(60))
+    image, by = decoder(format_, (WIDTH, HEIGHT), halves=halves)(data).at_least((20, 20))
+    assert (by, image.shape) == (shrunk, (HEIGHT // shrunk, WIDTH // shrunk, 3))
+
+
+@pytest.mark.parametrize(
+    ("fourcc", "data", "refused"),
+    [("MJPG", jpeg(picture(0)), {}), ("YUYV", yuyv(0), {"reduced_decoding": [True, False]})],
+)
+def test_a_device_without_jpegs_says_that_nothing_is_reduced(look, fourcc, data, refused):
+    assert look({"reduced_decoding": True}, [data], count=1, FORMATS=fourcc).refused == refused
+
+
+# -- memory -----------------------------------------------------------------------------------------------------------
+
+LARGE_WH = (640, 480)
+TRACED = """
+import sys, tracemalloc
+from collections import deque
+from edge_agent.cameras.opencv import Config, create
+from edge_agent.runtime.view import View, ViewedCamera
+camera = create(Config(source="/dev/full", width=640, height=480, fps=50))
+camera = ViewedCamera(camera, View(int(sys.argv[1])))
+held, peaks = deque(maxlen=3), []
+tracemalloc.start()
+for _ in range(12):
+    before = tracemalloc.get_traced_memory()[0]
+    tracemalloc.reset_peak()
+    held.append(camera.read(2))
+    held[-1].image
+    peaks.append(tracemalloc.get_traced_memory()[1] - before)
+print(max(peaks[-5:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("fourcc", "rotation"),
+    [*((fourcc, 0) for fourcc in ("YUYV", "NV12", "GREY", "BGR3", "XR24")), ("YUYV", 90)],
+)
+def test_frames_cost_no_large_memory_once_the_camera_runs(environment, fourcc, rotation):
+    """Three are held all the while, as by the mailbox and by who looks at them."""
+    area = LARGE_WH[0] * LARGE_WH[1]
+    data = bytes(area * {"NV12": 3, "GREY": 2, "BGR3": 6, "XR24": 8}.get(fourcc, 4) // 2)
+    env = environment([data], FORMATS=fourcc, SIZE="{}x{}".format(*LARGE_WH))
+    assert int(run_python(["-c", TRACED, str(rotation)], env)) < 64 * 1024
+
+
 @pytest.mark.parametrize("options", [(), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1), (cv2.IMWRITE_JPEG_RST_INTERVAL, 2)])
 def test_the_size_of_a_jpeg_is_read_from_its_header(options):
     assert jpeg_size(jpeg(picture(60), *options)) == (WIDTH, HEIGHT)
@@ -389,13 +472,26 @@ def test_the_watchdog_is_no_longer_fed_while_a_driver_hangs(environment, tmp_pat
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("width", 640), ("fps", 30), ("format", "MJPG"), ("exposure", "auto"), ("gain", 1), ("focus", 0)],
+    [
+        ("width", 640),
+        ("fps", 30),
+        ("format", "MJPG"),
+        ("exposure", "auto"),
+        ("gain", 1),
+        ("focus", 0),
+    ],
 )
 @pytest.mark.parametrize(("source", "medium"), [("rtsp://10.0.0.5/main", "stream"), ("belt.mp4", "file")])
 def test_only_devices_can_be_asked(key, value, source, medium):
     settings = SIZE if key == "width" else {key: value}
     with pytest.raises(ValidationError, match=f"{key}.*: only a device such as /dev/video0 can be asked; a {medium}"):
         Config(source=source, **settings)
+
+
+@pytest.mark.parametrize(("source", "medium"), [("v4l2src ! appsink", "pipeline"), ("belt.mp4", "file")])
+def test_what_opencv_decodes_cannot_be_reduced(source, medium):
+    with pytest.raises(ValidationError, match=f"reduced_decoding: a {medium} is decoded as a whole"):
+        Config(source=source, reduced_decoding=True)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from tests.fixtures import REPO
 
 EXAMPLE = REPO / "examples" / "photos.toml"
-COMMANDS = ("run", "check", "demo", "detect", "simulate-line", "snapshot", "schema", "profile")
+COMMANDS = ("run", "check", "demo", "detect", "bench", "simulate-line", "snapshot", "schema", "profile")
 
 
 def edge_agent(*words):

@@ -1,4 +1,5 @@
 import threading
+import time
 import weakref
 
 import numpy as np
@@ -56,6 +57,20 @@ def test_take_waits_for_a_frame():
     box.put(frame(7))
     thread.join(PATIENCE_S)
     assert [taken.frame.seq for taken in found] == [7]
+
+
+def test_a_frame_that_was_there_before_it_was_asked_for_says_so():
+    room = Mailroom()
+    box, found = room.add(), []
+    box.put(frame(0))
+    assert room.take(0).was_there
+    thread = threading.Thread(target=lambda: found.append(room.take(PATIENCE_S)))
+    thread.start()
+    while not room._wake._waiters:
+        time.sleep(0.001)
+    box.put(frame(1))
+    thread.join(PATIENCE_S)
+    assert not found[0].was_there
 
 
 def test_take_gives_up_after_its_time():
@@ -291,6 +306,28 @@ def test_a_lossless_mailbox_takes_no_notice_of_a_pace():
     assert pour(room, box, 10, 33) == list(range(10))
 
 
+def test_who_looks_at_the_next_picture_waits_for_another_than_the_one_that_is_known():
+    room = Mailroom()
+    box, found = room.add(), []
+    first, second = frame(0), frame(1)
+    box.put(first)
+    assert room.next_picture(0, known=None) == (0, first.picture)
+    assert room.next_picture(0.01, known=first.picture) is None
+    thread = threading.Thread(target=lambda: found.append(room.next_picture(PATIENCE_S, known=first.picture)))
+    thread.start()
+    box.put(second)
+    thread.join(PATIENCE_S)
+    assert found == [(0, second.picture)]
+    assert box.counts == Counts(made=2, taken=0, dropped=1, waiting=1)
+
+
+def test_in_a_closed_mailroom_there_is_no_next_picture():
+    room = Mailroom()
+    room.add().put(frame(0))
+    room.close()
+    assert room.next_picture(PATIENCE_S, known=None) is None
+
+
 class AgainstAModel(RuleBasedStateMachine):
     """Any order of calls, against a model that keeps every frame ever made and remembers what became of it."""
 
@@ -330,7 +367,11 @@ class AgainstAModel(RuleBasedStateMachine):
 
     @rule()
     def take(self):
+        counts = [box.counts for box in self.boxes]
+        seen = self.room.next_picture(0, known=None)
+        assert counts == [box.counts for box in self.boxes]
         taken = self.room.take(0)
+        assert (taken and (taken.lane, id(taken.frame.picture))) == (seen and (seen[0], id(seen[1])))
         ready = {token: entry for token, entry in self.bound.items() if entry[2] is not None}
         if ready:
             oldest = min(not_before_ns for _, not_before_ns, _ in ready.values())

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from edge_agent.core.datatypes import BoundTensor, InputFormat, Quantisation, TensorSpec
+from edge_agent.core.datatypes import BoundTensor, InputFormat, Later, Quantisation, TensorSpec
 from edge_agent.core.letterbox import Letterbox
 from edge_agent.errors import ModelError
 from edge_agent.runtime.preprocess import Preprocessor
@@ -121,6 +121,22 @@ def test_every_type_and_layout_takes_a_camera_picture(planar, channels, fit, kin
     np.testing.assert_array_equal(target.array, reference(image, target.spec, fmt, planar=planar))
 
 
+@pytest.mark.parametrize(
+    ("frame", "model"),
+    [((1920, 1080), (640, 640)), ((960, 540), (320, 320)), ((320, 192), (64, 64)), ((90, 70), (30, 14))],
+    ids=str,
+)
+@pytest.mark.parametrize("fit", ["letterbox", "stretch"])
+@pytest.mark.parametrize("kind", ["float32", "uint8 as it is"])
+def test_what_shrinks_to_a_third_or_a_fifth_is_interpolated_as_any_other(frame, model, fit, kind):
+    dtype, quant = TYPES[kind]
+    fmt = with_fit(PLAIN["divided"], fit, "rgb")
+    target = bound(dtype, model, quant=quant)
+    image = picture(*frame)
+    Preprocessor(target, fmt).prepare(image)
+    np.testing.assert_array_equal(target.array, reference(image, target.spec, fmt, planar=False))
+
+
 @pytest.mark.parametrize("channels", ["rgb", "bgr"])
 @pytest.mark.parametrize("planar", [False, True])
 def test_a_picture_of_the_models_own_size_is_not_resized(planar, channels):
@@ -170,7 +186,7 @@ def test_a_view_of_a_picture_is_taken_as_it_lies(view, size, planar, channels, f
     np.testing.assert_array_equal(target.array, reference(image, target.spec, fmt, planar=planar))
 
 
-def test_padding_is_written_again_only_when_the_geometry_changes():
+def test_padding_is_written_again_only_where_a_picture_lay():
     target = bound(np.float32, (64, 64))
     preprocessor = Preprocessor(target, InputFormat())
     preprocessor.prepare(picture(64, 32))
@@ -179,9 +195,21 @@ def test_padding_is_written_again_only_when_the_geometry_changes():
     assert (target.array[0, 0] == 5).all()
     preprocessor.prepare(picture(128, 64))
     assert (target.array[0, 0] == 5).all()
-    image = picture(64, 48)
+    preprocessor.prepare(picture(64, 48))
+    image = picture(64, 32)
     preprocessor.prepare(image)
+    assert (target.array[0, 0] == 5).all()
+    target.array[0, 0] = target.array[0, 1]
     np.testing.assert_array_equal(target.array, reference(image, target.spec, InputFormat(), planar=False))
+
+
+def test_pictures_of_more_sizes_than_are_kept_come_out_right():
+    target = bound(np.float32, (32, 32))
+    preprocessor = Preprocessor(target, InputFormat())
+    for width in [*range(20, 60), *range(20, 60)]:
+        image = picture(width, 30)
+        preprocessor.prepare(image)
+        np.testing.assert_array_equal(target.array, reference(image, target.spec, InputFormat(), planar=False))
 
 
 @pytest.mark.parametrize("planar", [False, True])
@@ -242,3 +270,55 @@ def test_an_input_that_takes_no_picture_is_refused_with_a_sentence(shape, dtype,
     spec = TensorSpec("x", shape, np.dtype(dtype))
     with pytest.raises(ModelError, match=f"the input x .*{words}"):
         Preprocessor(BoundTensor(spec, np.zeros(shape, dtype)), InputFormat())
+
+
+def halved(image):
+    """As a camera's JPEG: half of it can be had."""
+    size = image.shape[1], image.shape[0]
+    return Later(lambda: image, size, lambda: np.ascontiguousarray(image[::2, ::2]))
+
+
+@pytest.mark.parametrize("fit", ["letterbox", "letterbox_top_left", "stretch"])
+@pytest.mark.parametrize("size", [(128, 130), (200, 160), (130, 260)], ids=str)
+def test_a_half_lies_where_the_whole_would(fit, size):
+    fmt = with_fit(PLAIN["divided"], fit, "rgb")
+    target, other = bound(np.float32, (64, 64)), bound(np.float32, (64, 64))
+    image = picture(*size)
+    half = np.ascontiguousarray(image[::2, ::2])
+    assert Preprocessor(target, fmt).prepare(halved(image)) == Letterbox.fit(size, (64, 64), fit)
+    Preprocessor(other, fmt).prepare(half)
+    np.testing.assert_array_equal(target.array, other.array)
+
+
+@pytest.mark.parametrize("fit", ["letterbox", "stretch", "centre_crop"])
+@pytest.mark.parametrize("size", [(126, 72), (72, 126), (64, 64), (40, 30)], ids=str)
+def test_a_half_that_is_less_than_the_model_sees_is_not_used(fit, size):
+    fmt = with_fit(PLAIN["divided"], fit, "rgb")
+    target = bound(np.float32, (64, 64))
+    image = picture(*size)
+    Preprocessor(target, fmt).prepare(halved(image))
+    np.testing.assert_array_equal(target.array, reference(image, target.spec, fmt, planar=False))
+
+
+@pytest.mark.parametrize("size", [(128, 200), (202, 130), (130, 134), (256, 128)], ids=str)
+def test_a_crop_of_a_half_is_the_middle_of_it(size):
+    fmt = with_fit(PLAIN["divided"], "centre_crop", "bgr")
+    target = bound(np.float32, (64, 64))
+    image = np.zeros((*size[::-1], 3), np.uint8)
+    image[..., 0], image[..., 1] = np.arange(size[0]), np.arange(size[1])[:, None]
+    box = Preprocessor(target, fmt).prepare(halved(image))
+    assert box == Letterbox.fit(size, (64, 64), "centre_crop")
+    middle = target.array[0, 31:33, 31:33, :2].mean((0, 1)) * 255
+    np.testing.assert_allclose(middle, (np.array(size) - 1) / 2, atol=2)
+
+
+def test_halves_and_wholes_may_take_turns():
+    target = bound(np.float32, (64, 64))
+    preprocessor = Preprocessor(target, InputFormat())
+    image = picture(128, 72)
+    half = Later(lambda: image, (128, 72), lambda: np.zeros((36, 64, 3), np.uint8))
+    for _ in range(2):
+        preprocessor.prepare(half)
+        assert not target.array[0, 14:50].any()
+        preprocessor.prepare(image)
+        np.testing.assert_array_equal(target.array, reference(image, target.spec, InputFormat(), planar=False))

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.core.datatypes import Frame, Later
+from edge_agent.core.pool import Pool
 from edge_agent.errors import BadFrameError, ConfigError
 from edge_agent.runtime.view import View, ViewedCamera
 
@@ -41,7 +42,7 @@ def regions(draw):
 @given(st.sampled_from(QUARTERS), regions(), st.integers(40, 90), st.integers(40, 90), st.booleans())
 def test_what_is_seen_is_the_picture_turned_and_then_cut(rotation, roi, width, height, later):
     image = picture(width, height)
-    seen = View(rotation, roi).of(Later(lambda: image, (width, height)) if later else image)
+    seen = View(rotation, roi).of(Later(lambda: image, (width, height)) if later else image, Pool())
     expected = plain(image, rotation, roi)
     assert np.array_equal(pixels_of(seen), expected)
     assert View(rotation, roi).size((width, height)) == (expected.shape[1], expected.shape[0])
@@ -49,12 +50,12 @@ def test_what_is_seen_is_the_picture_turned_and_then_cut(rotation, roi, width, h
 
 @given(st.sampled_from(QUARTERS), regions())
 def test_nobody_can_write_on_what_is_seen(rotation, roi):
-    assert not pixels_of(View(rotation, roi).of(picture(40, 40))).flags.writeable
+    assert not pixels_of(View(rotation, roi).of(picture(40, 40), Pool())).flags.writeable
 
 
 def test_a_region_that_is_not_turned_is_the_same_memory():
     image = picture()
-    seen = View(0, ((0.25, 0.0), (0.75, 0.5))).of(image)
+    seen = View(0, ((0.25, 0.0), (0.75, 0.5))).of(image, Pool())
     assert np.shares_memory(seen, image)
 
 
@@ -66,7 +67,7 @@ def test_a_compressed_picture_is_not_made_before_somebody_looks_and_then_once(ro
         made.append(1)
         return picture()
 
-    frame = Frame(View(rotation, ((0.0, 0.0), (0.5, 1.0))).of(Later(make, (40, 30))), 0, 0)
+    frame = Frame(View(rotation, ((0.0, 0.0), (0.5, 1.0))).of(Later(make, (40, 30)), Pool()), 0, 0)
     assert frame.size == {0: (20, 30), 180: (20, 30)}.get(rotation, (15, 40))
     assert made == []
     assert frame.image is frame.image
@@ -76,7 +77,7 @@ def test_a_compressed_picture_is_not_made_before_somebody_looks_and_then_once(ro
 
 def test_a_picture_is_turned_only_when_somebody_looks():
     image = picture()
-    seen = View(90).of(image)
+    seen = View(90).of(image, Pool())
     assert isinstance(seen, Later)
     assert seen.image is seen.image
 
@@ -85,7 +86,7 @@ def test_a_picture_that_cannot_be_read_says_so_when_it_is_looked_at():
     def make():
         raise BadFrameError("no picture")
 
-    seen = View(90).of(Later(make, (40, 30)))
+    seen = View(90).of(Later(make, (40, 30)), Pool())
     with pytest.raises(BadFrameError):
         _ = seen.image
 
@@ -94,7 +95,7 @@ def test_a_picture_that_cannot_be_read_says_so_when_it_is_looked_at():
 def test_a_region_without_a_pixel_is_an_error_with_its_size(later):
     image = picture()
     with pytest.raises(ConfigError, match="holds no pixel of a picture of 40x30"):
-        View(0, ((0.5, 0.0), (0.501, 1.0))).of(Later(lambda: image, (40, 30)) if later else image)
+        View(0, ((0.5, 0.0), (0.501, 1.0))).of(Later(lambda: image, (40, 30)) if later else image, Pool())
 
 
 @pytest.mark.parametrize(("view", "whole"), [(View(), True), (View(0, ((0, 0), (1, 1))), True), (View(180), False)])

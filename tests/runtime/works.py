@@ -6,6 +6,7 @@ import numpy as np
 
 from edge_agent.core.datatypes import Frame
 from edge_agent.rules import defect
+from edge_agent.runtime.ahead import Ahead
 from edge_agent.runtime.mailbox import Mailroom
 from edge_agent.runtime.pipeline import Pipeline
 from edge_agent.runtime.trigger import FrameInspector
@@ -25,13 +26,18 @@ def picture(seq=0, ago_ms=0):
 
 
 class Works:
-    """A station with a pipeline that plays a recording; `show` hands in a frame and waits until it is taken."""
+    """A station with a pipeline that plays a recording; `show` hands in a frame and waits until it is taken.
 
-    def __init__(self, path, *, cameras=("top",), make_inspector=None, watches=(), **settings):
+    `ahead` is how pictures are prepared ahead: "in time" or "at once". Without `lossless`, `show` does not wait.
+    """
+
+    def __init__(
+        self, path, *, cameras=("top",), make_inspector=None, watches=(), ahead=None, lossless=True, **settings
+    ):
         self.line = Wire()
         self.station = Station(one_after_the_other(self.line), cameras=cameras, **settings)
         self.room = Mailroom()
-        self.boxes = [self.room.add(lossless=True) for _ in cameras]
+        self.boxes = [self.room.add(lossless=lossless) for _ in cameras]
         make = make_inspector or (lambda camera: FrameInspector(camera, self.ledger, LABELS, [rejects_cracks]))
         self.pipeline = Pipeline(
             lambda: engine_of(path),
@@ -41,6 +47,13 @@ class Works:
             self.station.desk,
             watches,
         )
+        self._is_ahead, self.ahead = bool(ahead), None
+        if ahead:
+            self.pipeline.make_ahead = lambda engine: self._ahead(engine, at_once=ahead == "at once")
+
+    def _ahead(self, engine, **how):
+        self.ahead = Ahead(self.room, engine, self.pipeline._watches, **how)
+        return self.ahead
 
     @property
     def ledger(self):
@@ -50,6 +63,7 @@ class Works:
         self.station.__enter__()
         self.pipeline.start()
         assert self.pipeline.opened.wait(30)
+        wait_for(lambda: self.ahead or not self._is_ahead)
         return self
 
     def __exit__(self, *_):

@@ -10,6 +10,7 @@ import pytest
 
 from edge_agent.app import places
 from edge_agent.errors import EX_CONFIG
+from edge_agent.hardware.profile import REALTIME_MOST
 from edge_agent.models.sealed import check_folder
 from edge_agent.runtime import agent
 from tests.fixtures import REPO
@@ -17,8 +18,8 @@ from tests.fixtures import REPO
 UNITS = REPO / "systemd"
 DROP_INS = UNITS / "edge-agent@.service.d"
 BOARDS = (None, "10-jetson", "10-raspberry-pi")
-COMBINATIONS = list(itertools.product(BOARDS, (None, "20-offline")))
-SCORE_MOST, SCORE_MOST_ON_PI = 2.5, 2.0
+COMBINATIONS = list(itertools.product(BOARDS, (None, "20-offline"), (None, "30-realtime")))
+SCORE_MOST, SCORE_MOST_ON_PI, SCORE_OF_REALTIME = 2.5, 2.0, 0.1
 STOP_MOST_S = 5  # what the agent takes to stop, at most
 
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")
@@ -67,20 +68,21 @@ def analyze(unit: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_drop_in_is_among_the_combinations():
-    assert {path.stem for path in DROP_INS.glob("*")} == {name for pair in COMBINATIONS for name in pair if name}
+    assert {path.stem for path in DROP_INS.glob("*")} == {name for names in COMBINATIONS for name in names if name}
 
 
 @pytest.mark.skipif(not scores_files(), reason="systemd-analyze is not here, or older than 250")
-@pytest.mark.parametrize("drop_ins", COMBINATIONS, ids=lambda pair: "+".join(filter(None, pair)) or "alone")
+@pytest.mark.parametrize("drop_ins", COMBINATIONS, ids=lambda names: "+".join(filter(None, names)) or "alone")
 def test_systemd_scores_the_sandbox_as_promised_with_these_drop_ins(tmp_path, drop_ins):
     unit = written(tmp_path, drop_ins)
     most = SCORE_MOST_ON_PI if "10-raspberry-pi" in drop_ins else SCORE_MOST
-    scored = analyze(unit, "security", "--offline=true", f"--threshold={most * 10:g}", str(unit))
+    most += SCORE_OF_REALTIME if "30-realtime" in drop_ins else 0
+    scored = analyze(unit, "security", "--offline=true", f"--threshold={most * 10:.0f}", str(unit))
     assert scored.returncode == 0, scored.stdout[-2000:] + scored.stderr
 
 
 @needs_systemd
-@pytest.mark.parametrize("drop_ins", COMBINATIONS, ids=lambda pair: "+".join(filter(None, pair)) or "alone")
+@pytest.mark.parametrize("drop_ins", COMBINATIONS, ids=lambda names: "+".join(filter(None, names)) or "alone")
 def test_systemd_finds_nothing_wrong_with_the_unit_and_these_drop_ins(tmp_path, drop_ins):
     unit = written(tmp_path, drop_ins, Path("/bin/true"))
     checked = analyze(unit, "verify", "--man=no", str(unit))
@@ -152,6 +154,11 @@ def test_a_jetson_keeps_its_devices_and_the_socket_of_its_camera_daemon():
     jetson = settings_of(DROP_INS / "10-jetson.conf")["Service"]
     assert "DevicePolicy" not in jetson
     assert jetson["PrivateTmp"] == "no"
+
+
+def test_the_real_time_priority_that_a_profile_may_ask_for_is_the_one_that_the_drop_in_allows():
+    realtime = settings_of(DROP_INS / "30-realtime.conf")["Service"]
+    assert (realtime["RestrictRealtime"], int(realtime["LimitRTPRIO"])) == ("no", REALTIME_MOST)
 
 
 def test_the_user_of_the_unit_is_the_one_that_is_made(service):

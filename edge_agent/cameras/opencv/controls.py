@@ -63,12 +63,25 @@ def read_back(capture: "cv2.VideoCapture") -> dict[str, Given]:
     return dict(_read(capture))
 
 
+def size_of(capture: "cv2.VideoCapture") -> tuple[int, int]:
+    """(width, height) in pixels of what it gives."""
+    import cv2
+
+    return int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+
+
+def fourcc_of(capture: "cv2.VideoCapture") -> str:
+    """How it packs its pixels, in four signs."""
+    import cv2
+
+    return (int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF).to_bytes(4, "little").decode("ascii", "replace")
+
+
 def _read(capture: "cv2.VideoCapture") -> Iterator[tuple[str, Given]]:
     import cv2
 
-    yield "width", int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
-    yield "height", int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
-    yield "format", int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode("ascii", "replace")
+    yield from zip(("width", "height"), size_of(capture), strict=True)
+    yield "format", fourcc_of(capture)
     fps = capture.get(cv2.CAP_PROP_FPS)
     if math.isfinite(fps) and fps > 0:
         yield "fps", round(fps, 3)

@@ -6,15 +6,15 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from edge_agent.cameras.opencv.clock import Clock
 from edge_agent.cameras.opencv.controls import Given, ask, read_back, refusals
-from edge_agent.cameras.opencv.pixels import as_bgr, decoder
+from edge_agent.cameras.opencv.pixels import JPEG_FORMATS, Bytes, as_bgr, decoder
 from edge_agent.cameras.opencv.settings import Config
 from edge_agent.core.datatypes import Frame, Image, Later
+from edge_agent.core.pool import Pool
 from edge_agent.errors import BadFrameError, CameraLostError, FrameTimeoutError
 from edge_agent.opencv_setup import FIRST_PICTURE_S
 
@@ -50,10 +50,15 @@ class DeviceCamera:
         self.refused = refusals(config, given)
         self.given: Mapping[str, Given] = given
         self._size = (int(given["width"]), int(given["height"]))
-        self._decode = _take_over_decoding(self._capture, str(given["format"]), self._size)
+        self._decode = _take_over_decoding(self._capture, config, str(given["format"]), self._size)
+        if config.reduced_decoding and given["format"] not in JPEG_FORMATS:
+            self.refused = {**self.refused, "reduced_decoding": (True, False)}
+        self._is_compressed = given["format"] in JPEG_FORMATS
+        self._buffers, self._spare = Pool(), Pool()
+        self._shape: tuple[int, ...] = (0,)  # of what the device gives
 
     def read(self, timeout_s: float) -> Frame:
-        """See `Camera.read`. The image is an array of its own, `(H, W, 3) uint8` BGR, and read-only."""
+        """See `Camera.read`. The image is `(H, W, 3) uint8` BGR, read-only, and nothing overwrites it while it is held."""
         with self._lock:
             if self._seq > 0:
                 self._wait(timeout_s)
@@ -106,14 +111,16 @@ class DeviceCamera:
         """What is in the buffer, as a copy of our own; the buffer goes back to the driver."""
         import cv2
 
+        buffer = None if self._is_compressed else self._buffers.take(self._shape)  # a JPEG is never as long as the last
         try:
-            taken, data = self._capture.retrieve()
+            taken, data = self._capture.retrieve(buffer)
         except cv2.error as error:
             raise CameraLostError(f"{self._label} gave a picture that OpenCV cannot read: {error.err}") from error
         if not taken or data is None:  # the buffer is empty: the next may not be
             return Later(_no_picture, self._size)
         image = cast("Image", data)
-        return Later(partial(self._decode, image), self._size) if self._decode else as_bgr(image)
+        self._shape = image.shape
+        return self._decode(image) if self._decode else as_bgr(image, self._spare)
 
 
 def _open(config: Config) -> "cv2.VideoCapture":
@@ -128,12 +135,12 @@ def _open(config: Config) -> "cv2.VideoCapture":
 
 
 def _take_over_decoding(
-    capture: "cv2.VideoCapture", format_: str, size: tuple[int, int]
-) -> Callable[[Image], Image] | None:
+    capture: "cv2.VideoCapture", config: Config, format_: str, size: tuple[int, int]
+) -> Callable[[Bytes], Later] | None:
     """What makes a picture of a buffer; None where OpenCV has to do it."""
     import cv2
 
-    decode = decoder(format_, size)
+    decode = decoder(format_, size, halves=config.reduced_decoding)
     return decode if decode and capture.set(cv2.CAP_PROP_CONVERT_RGB, 0) else None
 
 

@@ -12,7 +12,8 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.core.datatypes import Image
+from edge_agent.core.datatypes import Image, Later
+from edge_agent.core.pool import Pool, read_only
 from edge_agent.errors import BadFrameError
 
 Bytes = NDArray[np.uint8]
@@ -37,18 +38,26 @@ _LAYOUTS: dict[str, tuple[tuple[int, ...], int, str | None]] = {
 Layouts: https://docs.kernel.org/userspace-api/media/v4l/pixfmt.html
 """
 
-_START, _SCAN, _END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+_START, _SCAN, _END = b"\xff\xd8", 0xDA, b"\xff\xd9"
 _NO_FRAME_HEADERS = frozenset({0xC4, 0xC8, 0xCC})  # Huffman tables, reserved, arithmetic conditioning
+_AT_ONCE = 4096  # bytes behind a JPEG's end are few, where there are any
 
 
-def decoder(format_: str, size: Size) -> Callable[[Bytes], Image] | None:
-    """What makes a `(H, W, 3) uint8` BGR picture of a buffer's bytes; None: OpenCV has to do it itself."""
+def decoder(format_: str, size: Size, *, halves: bool = False) -> Callable[[Bytes], Later] | None:
+    """What makes a `(H, W, 3) uint8` BGR picture of a buffer's bytes; None: OpenCV has to do it itself.
+
+    With `halves` a JPEG may be decoded at half its size, where that is asked for.
+    """
     if format_ in JPEG_FORMATS:
-        return partial(decode_jpeg, size=size)
-    return partial(_decode_raw, size=size, layout=_LAYOUTS[format_]) if format_ in _LAYOUTS else None
+        return partial(_jpeg, size=size, halves=halves)
+    return partial(_raw, size=size, layout=_LAYOUTS[format_], spare=Pool()) if format_ in _LAYOUTS else None
 
 
-def _decode_raw(data: Bytes, *, size: Size, layout: tuple[tuple[int, ...], int, str | None]) -> Image:
+def _raw(data: Bytes, *, size: Size, layout: tuple[tuple[int, ...], int, str | None], spare: Pool) -> Later:
+    return Later(partial(_decode_raw, data, size=size, layout=layout, spare=spare), size)
+
+
+def _decode_raw(data: Bytes, *, size: Size, layout: tuple[tuple[int, ...], int, str | None], spare: Pool) -> Image:
     import cv2
 
     channels, half_rows, conversion = layout
@@ -58,7 +67,15 @@ def _decode_raw(data: Bytes, *, size: Size, layout: tuple[tuple[int, ...], int, 
     if data.size < needed:
         raise BadFrameError(f"the camera gave {data.size} of the {needed} bytes of a picture")
     pixels = cast("Image", data.reshape(-1)[:needed].reshape(shape))
-    return as_bgr(pixels if conversion is None else cast("Image", cv2.cvtColor(pixels, getattr(cv2, conversion))))
+    if conversion is None:
+        return read_only(pixels)
+    bgr = spare.take((height, width, 3))
+    cv2.cvtColor(pixels, getattr(cv2, conversion), dst=bgr)
+    return read_only(bgr)
+
+
+def _jpeg(data: Bytes, *, size: Size, halves: bool) -> Later:
+    return Later(partial(decode_jpeg, data, size=size), size, partial(halve_jpeg, data, size=size) if halves else None)
 
 
 def decode_jpeg(data: Bytes, *, size: Size) -> Image:
@@ -71,45 +88,75 @@ def decode_jpeg(data: Bytes, *, size: Size) -> Image:
     """
     import cv2
 
-    jpeg = data.tobytes()
-    told = jpeg_size(jpeg)
+    return _decode_jpeg(data, size, cv2.IMREAD_COLOR)
+
+
+def halve_jpeg(data: Bytes, *, size: Size) -> Image:
+    """`decode_jpeg`, but the sides are half as long, rounded up: fewer of its waves are added up (DCT scaling)."""
+    import cv2
+
+    return _decode_jpeg(data, size, cv2.IMREAD_REDUCED_COLOR_2)
+
+
+def _decode_jpeg(data: Bytes, size: Size, how: int) -> Image:
+    import cv2
+
+    jpeg = data.reshape(-1).data
+    told, scan_at = _headers(jpeg)
     if told is None:
         raise BadFrameError(f"the camera gave {len(jpeg)} bytes that are no JPEG")
     if told != size:  # also: memory for 65535x65535 pixels, because a bit fell over
         raise BadFrameError(f"the camera gave a JPEG of {told[0]}x{told[1]} where {size[0]}x{size[1]} is agreed")
-    # Inside the scan a byte FF is followed by 00: the end marker stands nowhere else (ITU-T T.81, B.1.1.5).
-    if jpeg.rfind(_END) < jpeg.find(_SCAN):
+    if scan_at is None or not _ends(jpeg, scan_at):
         raise BadFrameError(f"the camera gave a JPEG that breaks off after {len(jpeg)} bytes")
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = cv2.imdecode(data, how | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise BadFrameError(f"the camera gave a JPEG that OpenCV cannot read: {error.err}") from error
     if image is None:
         raise BadFrameError("the camera gave a JPEG that OpenCV cannot read")
-    return as_bgr(cast("Image", image))
+    return read_only(cast("Image", image))
 
 
-def jpeg_size(jpeg: bytes) -> Size | None:
+def jpeg_size(jpeg: bytes | memoryview) -> Size | None:
     """Width and height from the frame header (ITU-T T.81, B.2.2); None: these bytes are no JPEG."""
-    at = len(_START)
-    if not jpeg.startswith(_START):
-        return None
-    while at + 9 <= len(jpeg) and jpeg[at] == 0xFF:  # noqa: PLR2004 - what every marker begins with
+    return _headers(jpeg)[0]
+
+
+def _headers(jpeg: bytes | memoryview) -> tuple[Size | None, int | None]:
+    """Width and height, and where the first scan begins; None for what does not come."""
+    at, size = len(_START), None
+    if bytes(jpeg[:at]) != _START:
+        return None, None
+    while at + 4 <= len(jpeg) and jpeg[at] == 0xFF:  # noqa: PLR2004 - what every marker begins with
         marker, length = struct.unpack_from(">xBH", jpeg, at)
-        if marker in range(0xC0, 0xD0) and marker not in _NO_FRAME_HEADERS:
+        if marker == _SCAN:
+            return size, at
+        if marker in range(0xC0, 0xD0) and marker not in _NO_FRAME_HEADERS and at + 9 <= len(jpeg):
             height, width = struct.unpack_from(">HH", jpeg, at + 5)
-            return (width, height)
+            size = (width, height)
         at += 2 + length
-    return None
+    return size, None
 
 
-def as_bgr(image: Image) -> Image:
-    """Grey and alpha pictures as `(H, W, 3)` BGR; the array is made read-only."""
+def _ends(jpeg: bytes | memoryview, scan_at: int) -> bool:
+    """Whether the end marker comes, sought from behind: inside a scan a byte FF is followed by 00 (T.81, B.1.1.5)."""
+    end = len(jpeg)
+    while end > scan_at:
+        start = max(scan_at, end - _AT_ONCE)
+        if _END in bytes(jpeg[start : end + 1]):
+            return True
+        end = start
+    return False
+
+
+def as_bgr(image: Image, spare: Pool) -> Image:
+    """Grey and alpha pictures as `(H, W, 3)` BGR; what is given is a read-only view."""
     import cv2
 
     channels = image.shape[2] if image.ndim == 3 else 1  # noqa: PLR2004 - (H, W) or (H, W, C)
     conversion = {1: cv2.COLOR_GRAY2BGR, 4: cv2.COLOR_BGRA2BGR}.get(channels)
     if conversion is not None:
-        image = cast("Image", cv2.cvtColor(image, conversion))
-    image.flags.writeable = False
-    return image
+        given, image = image, spare.take((*image.shape[:2], 3))
+        cv2.cvtColor(given, conversion, dst=image)
+    return read_only(image)

@@ -39,6 +39,9 @@ class Config(BaseModel):
     focus: NonNegativeInt | Literal["auto"] | None = Field(
         None, description="Asked of a device: a number of the driver's own, or `auto`"
     )
+    reduced_decoding: bool = Field(
+        False, description="Decode JPEGs at half their size where the model sees no more than that"
+    )
     timeout_s: float = Field(2.0, gt=0, le=60, description="Without a frame for so long the camera counts as lost")
 
     @field_validator("source", mode="before")
@@ -68,6 +71,8 @@ class Config(BaseModel):
             raise ValueError(
                 f"{', '.join(vain)}: only a device such as /dev/video0 can be asked; a {self.medium} is taken as it comes"
             )
+        if self.reduced_decoding and self.medium in ("pipeline", "file"):
+            raise ValueError(f"reduced_decoding: a {self.medium} is decoded as a whole")
         return self
 
     @model_validator(mode="after")

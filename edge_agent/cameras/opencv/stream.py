@@ -2,15 +2,18 @@
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from edge_agent import secret_files
 from edge_agent.cameras.opencv import address, gstreamer, rtsp
+from edge_agent.cameras.opencv.controls import fourcc_of, size_of
 from edge_agent.cameras.opencv.freshness import WAITED_S, Effort, Pace, Still
-from edge_agent.cameras.opencv.pixels import as_bgr
+from edge_agent.cameras.opencv.pixels import JPEG_FORMATS, Bytes, as_bgr, decoder, jpeg_size
 from edge_agent.cameras.opencv.settings import Config
-from edge_agent.core.datatypes import Frame, Image
+from edge_agent.core.datatypes import Frame, Image, Later
+from edge_agent.core.pool import Pool
 from edge_agent.errors import CameraLostError, ConfigError, EndOfStreamError, FrameTimeoutError
 from edge_agent.opencv_setup import opencv_version
 
@@ -31,8 +34,12 @@ _FROZEN_S = 60.0
 class StreamCamera:
     """One stream, pipeline or file. `close` may be called from any thread; a read that is under way then ends first.
 
-    `captured_ns` is taken when the frame has arrived and is decoded. A stream's limit is fixed when it opens: a read
-    returns within the configured `timeout_s`, 10 s at most, and after a timeout the stream has to be opened anew.
+    `captured_ns` is taken when the frame has arrived and is decoded; those of MJPEG over HTTP are decoded when somebody
+    asks for the pixels. A stream's limit is fixed when it opens: a read returns within the configured `timeout_s`, 10 s
+    at most, and after a timeout the stream has to be opened anew.
+
+    Attributes:
+        refused: what was asked for and is not done: what was asked, and what is done.
     """
 
     def __init__(self, config: Config) -> None:
@@ -46,17 +53,23 @@ class StreamCamera:
         self._is_live = config.path.startswith("rtsp")
         self._still = Still() if config.medium == "stream" and opencv_version() < (5, 0) else None
         self._pace = Pace(time.monotonic())
+        self._size = size_of(self._capture)
+        self._decode = _take_over_decoding(self._capture, config, self._size)
+        in_vain = config.reduced_decoding and self._decode is None
+        self.refused = {"reduced_decoding": (True, False)} if in_vain else {}
+        self._buffers, self._spare = Pool(), Pool()
+        self._shape: tuple[int, ...] = (0,)  # of what OpenCV gives
 
     def read(self, timeout_s: float) -> Frame:  # noqa: ARG002 - fixed when it opens
-        """See `Camera.read`. The image is an array of its own, `(H, W, 3) uint8` BGR, and read-only."""
+        """See `Camera.read`. The image is `(H, W, 3) uint8` BGR, read-only, and nothing overwrites it while it is held."""
         with self._lock:
             if self._closed.is_set():
                 raise CameraLostError(f"{self._label} was closed")
-            image = self._take()
+            picture = self._take()
         captured_ns = time.monotonic_ns()
         seq, self._seq = self._seq, self._seq + 1
         source = f"{Path(self._label).name}#{seq}" if self._medium == "file" else ""
-        return Frame(image, seq, captured_ns, source)
+        return Frame(picture, seq, captured_ns, source)
 
     def close(self) -> None:
         """See `Camera.close`."""
@@ -64,15 +77,20 @@ class StreamCamera:
         with self._lock:
             self._capture.release()
 
-    def _take(self) -> Image:
+    def _take(self) -> Image | Later:
         if self._is_live:
             self._grab_new()
         else:
             self._grab()
         image = self._retrieve()
+        if self._decode is not None:
+            told = jpeg_size(image.reshape(-1).data)
+            if told not in (None, self._size):
+                raise CameraLostError(f"{self._label} changed the size of its pictures: it is opened anew")
+            return self._decode(image)
         if self._medium == "pipeline":
             gstreamer.refuse_raw(image, self._capture, self._label)
-        bgr = as_bgr(image)
+        bgr = as_bgr(image, self._spare)
         if self._still and self._still.lasts_s(bgr) >= _FROZEN_S:
             raise CameraLostError(f"{self._label} gave the same picture for {_FROZEN_S:g} s: it is opened anew")
         return bgr
@@ -119,11 +137,13 @@ class StreamCamera:
         import cv2
 
         try:
-            taken, image = self._capture.retrieve()
+            # A JPEG is never as long as the last.
+            taken, image = self._capture.retrieve(None if self._decode else self._buffers.take(self._shape))
         except cv2.error as error:
             raise CameraLostError(f"{self._label} gave a picture that OpenCV cannot read: {error.err}") from error
         if not taken:
             raise CameraLostError(f"{self._label} gave a picture that OpenCV cannot read")
+        self._shape = image.shape
         return cast("Image", image)
 
     def _silence(self) -> str:
@@ -140,6 +160,18 @@ def password_of(config: Config) -> str | None:
 
 def _limit_s(config: Config) -> float:
     return min(config.timeout_s, _LONGEST_BLOCK_S)
+
+
+def _take_over_decoding(
+    capture: "cv2.VideoCapture", config: Config, size: tuple[int, int]
+) -> Callable[[Bytes], Later] | None:
+    """What makes a picture of each JPEG of an MJPEG stream; None where OpenCV has to do it."""
+    import cv2
+
+    is_mjpeg = config.path.startswith("http") and fourcc_of(capture) in JPEG_FORMATS
+    if not is_mjpeg or not capture.set(cv2.CAP_PROP_FORMAT, -1):  # -1: as it comes
+        return None
+    return decoder("MJPG", size, halves=config.reduced_decoding)
 
 
 def _open(config: Config) -> "cv2.VideoCapture":

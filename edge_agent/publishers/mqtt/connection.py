@@ -10,6 +10,7 @@ from edge_agent.broker import Config
 from edge_agent.core.ports import Heard, Message, Receipt
 from edge_agent.errors import PublisherLostError
 from edge_agent.publishers.mqtt.client import (
+    PUBLISH,
     TAKEN_OVER,
     in_words,
     message_properties,
@@ -103,9 +104,7 @@ class MqttPublisher:
             PublisherLostError: there is no connection, or the broker's receive maximum is reached; it was not sent and
                 will not be.
         """
-        from paho.mqtt.packettypes import PacketTypes
-
-        properties = message_properties(PacketTypes.PUBLISH, message.expiry_s)
+        properties = message_properties(PUBLISH, message.expiry_s)
         with self._lock:
             if self._lost is not None:
                 raise PublisherLostError(self._lost)

@@ -1,0 +1,247 @@
+import threading
+import time
+from contextlib import contextmanager
+from functools import partial
+from itertools import count
+
+import numpy as np
+import pytest
+
+from edge_agent.core.datatypes import Frame, Later
+from edge_agent.core.health_judge import Limits
+from edge_agent.errors import BadFrameError
+from edge_agent.runtime.ahead import Ahead
+from edge_agent.runtime.camera_watch import CameraWatch
+from edge_agent.runtime.mailbox import Mailroom
+from tests.runtime.stations import engine_of, record, wait_for
+from tests.runtime.works import Works, picture
+
+SIZES = ((64, 64), (128, 64), (64, 96), (64, 64), (128, 64), (128, 64))
+"""Width and height: padding at the sides, above and below, and none."""
+
+
+def noise(seq, size=(64, 64)):
+    width, height = size
+    return np.random.default_rng(seq).integers(0, 256, (height, width, 3), np.uint8)
+
+
+class Compressed:
+    """Pictures that take a while to decode. Counts how often each is decoded, and how many threads do so at a time."""
+
+    def __init__(self, wait_s=0.0):
+        self.wait_s, self.decoded, self.by = wait_s, [], set()
+        self._at_work = set()
+
+    def frame(self, seq, size=(64, 64)):
+        return Frame(Later(partial(self.decode, seq, size), size), seq, time.monotonic_ns())
+
+    def decode(self, seq, size):
+        assert seq not in self._at_work
+        self._at_work.add(seq)
+        time.sleep(self.wait_s)
+        self._at_work.discard(seq)
+        self.decoded.append(seq)
+        self.by.add(threading.current_thread().name)
+        return noise(seq, size)
+
+
+def seen_by(works):
+    """Copies of what stands in the engine's input at each run."""
+    backend, inputs = works.pipeline.engine.backend, []
+    infer = backend.infer
+
+    def infer_and_keep():
+        inputs.append(backend.inputs[0].array.copy())
+        return infer()
+
+    backend.infer = infer_and_keep
+    return inputs
+
+
+@pytest.mark.parametrize("how", ["in time", "at once"])
+def test_the_engine_sees_the_same_as_without_and_every_frame_is_judged_once(tmp_path, how):
+    path, seen = record(tmp_path / "m.npz", [], latency_ms=4), {}
+    for ahead in (None, how):
+        with Works(path, ahead=ahead, deadline_ms=20_000) as works:
+            seen[ahead] = seen_by(works)
+            works.show(*(Frame(noise(n, size), n, time.monotonic_ns()) for n, size in enumerate(SIZES * 6)))
+            assert [v["seq"] for v in works.verdicts(36)] == list(range(1, 37))
+    assert works.ahead.used > 0
+    assert len(seen[how]) == len(seen[None]) == 36
+    for one, other in zip(seen[how], seen[None], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@contextmanager
+def flooding(works, make_frame, lanes=1):
+    """Frames come faster than they can be judged; when it ends, what waited has been judged."""
+    is_over = threading.Event()
+
+    def show_all(lane):
+        for seq in count():
+            if is_over.wait(0.001):
+                return
+            works.show(make_frame(seq + 1_000_000 * lane), lane=lane)
+
+    feeders = [threading.Thread(target=show_all, args=(lane,)) for lane in range(lanes)]
+    for feeder in feeders:
+        feeder.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        for feeder in feeders:
+            feeder.join()
+        wait_for(lambda: all(box.counts.waiting == 0 for box in works.boxes) and works.pipeline.is_idle)
+
+
+@pytest.mark.parametrize("how", ["in time", "at once"])
+def test_a_flood_of_compressed_pictures_is_decoded_once_each_and_counted(tmp_path, how):
+    path, pictures = record(tmp_path / "m.npz", [], latency_ms=5), Compressed(0.002)
+    with Works(path, cameras=("top", "side"), ahead=how, lossless=False, deadline_ms=20_000) as works:
+        with flooding(works, pictures.frame, lanes=2):
+            wait_for(lambda: works.ahead.used >= 20)
+        assert len(set(pictures.decoded)) == len(pictures.decoded)
+        counts = [box.counts for box in works.boxes]
+        assert all(c.made == c.taken + c.dropped for c in counts)
+        assert sum(c.taken for c in counts) == works.ledger.opened == works.ledger.closed
+        assert min(c.taken for c in counts) > max(c.taken for c in counts) / 2
+        assert works.pipeline.failures == 0
+
+
+def test_while_the_engine_rests_nothing_is_prepared_ahead(tmp_path):
+    pictures = Compressed()
+    with Works(record(tmp_path / "m.npz", [], latency_ms=5), ahead="at once", deadline_ms=20_000) as works:
+        for seq in range(5):
+            works.show(pictures.frame(seq))
+            works.verdicts(seq + 1)
+            wait_for(lambda: works.pipeline.is_idle)
+        assert works.ahead.used == 0
+        assert pictures.by == {"pipeline"}
+
+
+def test_of_a_newer_picture_the_older_is_prepared_in_vain_and_dropped(tmp_path):
+    path, pictures = record(tmp_path / "m.npz", [], hang_after=1, hang_s=0.3), Compressed()
+    with Works(path, ahead="at once", lossless=False, deadline_ms=20_000) as works:
+        works.show(pictures.frame(0))
+        wait_for(lambda: works.ledger.opened)
+        for seq in (1, 2):
+            works.show(pictures.frame(seq))
+            wait_for(lambda seq=seq: seq in pictures.decoded)
+        works.verdicts(2)
+        assert [r["frame"]["seq"] for r in works.results(2)] == [0, 2]
+        assert pictures.by == {"pipeline", "ahead"}
+        assert (works.boxes[0].counts.taken, works.boxes[0].counts.dropped) == (2, 1)
+
+
+def test_in_time_means_not_before_the_run_is_about_to_end(tmp_path):
+    pictures, began = Compressed(), []
+    with Works(record(tmp_path / "m.npz", [], latency_ms=100), ahead="in time", deadline_ms=20_000) as works:
+        works.show(picture())
+        works.verdicts(1)
+        wait_for(lambda: works.pipeline.is_idle)
+        infer = works.pipeline.engine.backend.infer
+        works.pipeline.engine.backend.infer = lambda: (began.append(time.monotonic()), infer())[1]
+        works.show(picture(1))
+        wait_for(lambda: began)
+        works.show(pictures.frame(2))
+        wait_for(lambda: pictures.decoded)
+        assert time.monotonic() - began[0] > 0.05
+        works.verdicts(3)
+
+
+def test_a_picture_that_cannot_be_decoded_is_one_bad_frame(tmp_path):
+    def fail():
+        raise BadFrameError("no picture in it")
+
+    with Works(record(tmp_path / "m.npz", [], latency_ms=10), ahead="at once", deadline_ms=20_000) as works:
+        works.show(picture(0), Frame(Later(fail, (64, 64)), 1, time.monotonic_ns()), picture(2))
+        assert [v["verdict"] for v in works.verdicts(3)] == ["pass", "unknown", "pass"]
+        assert works.verdicts(3)[1]["reasons"] == [{"code": "bad_frame"}]
+
+
+def test_a_picture_that_nobody_can_prepare_is_one_internal_error(tmp_path):
+    broken = Frame(np.zeros((0, 0, 3), np.uint8), 1, time.monotonic_ns())
+    with Works(record(tmp_path / "m.npz", [], latency_ms=10), ahead="at once", deadline_ms=20_000) as works:
+        works.show(picture(0), broken, picture(2))
+        assert [v["verdict"] for v in works.verdicts(3)] == ["pass", "unknown", "pass"]
+        assert works.pipeline.failures == 1
+
+
+def test_for_a_camera_that_is_watched_the_whole_picture_is_decoded(tmp_path):
+    asked = []
+
+    class Watched(Later):
+        @property
+        def image(self):
+            asked.append(threading.current_thread().name)
+            return noise(1)
+
+    watches = (CameraWatch("top", Limits()),)
+    works = Works(record(tmp_path / "m.npz", [], latency_ms=10), ahead="at once", watches=watches, deadline_ms=20_000)
+    with works:
+        works.show(picture(0), Frame(Watched(lambda: noise(1), (64, 64)), 1, time.monotonic_ns()))
+        works.verdicts(2)
+        assert asked[0] == "ahead"
+
+
+def test_where_a_device_prepares_pictures_they_are_only_decoded_ahead(tmp_path):
+    prepared, pictures = [], Compressed()
+
+    class OnDevice:
+        def __init__(self, own):
+            self.own = own
+
+        def prepare(self, picture):
+            prepared.append(threading.current_thread().name)
+            return self.own.prepare(picture)
+
+    works = Works(record(tmp_path / "m.npz", [], latency_ms=10), deadline_ms=20_000)
+    with works:
+        engine, room = works.pipeline.engine, Mailroom()
+        engine.preprocessor = OnDevice(engine.preprocessor)
+        ahead, box = Ahead(room, engine, at_once=True), room.add()
+        ahead.start()
+        ahead.run_begins()
+        box.put(frame := pictures.frame(0))
+        wait_for(lambda: pictures.decoded)
+        ahead.run_ended()
+        ahead.wait_for(room.take(0))
+        ahead.prepare(frame.picture)
+        ahead.stop()
+        assert (pictures.by, prepared) == ({"ahead"}, [threading.current_thread().name])
+
+
+def test_the_picture_is_let_go_once_the_engine_has_it(tmp_path):
+    room, engine = Mailroom(), engine_of(record(tmp_path / "m.npz", []))
+    ahead, box = Ahead(room, engine, at_once=True), room.add()
+    ahead.start()
+    ahead.run_begins()
+    box.put(picture())
+    wait_for(lambda: ahead._place)
+    ahead.run_ended()
+    taken = room.take(0)
+    ahead.wait_for(taken)
+    ahead.prepare(taken.frame.picture)
+    assert ahead._picture is None
+    ahead.stop()
+
+
+def test_it_ends_while_the_engine_hangs_and_nothing_comes(tmp_path):
+    ahead = Ahead(Mailroom(), engine_of(record(tmp_path / "m.npz", [])), at_once=True)
+    ahead.start()
+    ahead.run_begins()
+    ahead.stop()
+    assert not ahead._thread.is_alive()
+
+
+def test_each_engine_has_its_own(tmp_path):
+    path = record(tmp_path / "m.npz", [], latency_ms=2)
+    with Works(path, ahead="at once", deadline_ms=20_000) as works:
+        works.show(picture(0), picture(1))
+        first = works.ahead
+        works.pipeline.replace(partial(engine_of, path), lambda _: None).result(30)
+        wait_for(lambda: works.ahead is not first)
+        works.show(picture(2), picture(3))
+        works.verdicts(4)
+        assert not first._thread.is_alive()
