@@ -7,7 +7,7 @@ The same pictures, decoded beforehand, the same models and number of threads; re
 subscriber in a process of its own. Each looks at them twice in each round, in a fresh process: at a pace that all can
 hold, and as fast as it can; then it is stopped after each second, for the bare engine to run in a process of its own. All
 take turns, and who is first changes, so that a machine that slows down favours none. `edge-agent bench` then tells where our
-own time goes. ultralytics gets an environment of its own, made by pip at the first time.
+own time goes. ultralytics gets an environment of its own, made by pip at the first time. All of it takes about an hour.
 
 What was measured is kept in `--file` after each round; `--write` puts tables and pictures into docs, `--from-file` does
 that without measuring. Figures of `benchmarks.scale` and `benchmarks.soak` (`--scale FILE`, `--soak FILE`) go there too.
@@ -40,6 +40,7 @@ from tests.fixtures import REPO
 SETTLE_S = 1.0  # after the first message
 LOOK_S = 1.0  # how fast the bare engine is, before all
 BARE_S = 0.5  # of the bare engine after each second; less than what breaks a connection to the broker
+LEAST_FRAMES = 20  # of a window at a pace, where the engine is slow
 AROUND_MS = 6.0  # that the slowest needs beside the engine
 PACED_AT = 0.5  # of what it can do then
 BENCH_S = 30.0
@@ -55,7 +56,7 @@ def windows(course: Course, bare: Bare, names: Sequence[str], seconds: float) ->
     """One of each name, paced and as fast as it can; the latter in turns with the bare engine, second by second."""
     pace = PACED_AT / (statistics.median(bare.run(LOOK_S)) + AROUND_MS) * 1e3
     for name in names:
-        paced = course.measure(name, round(pace, 3), SETTLE_S, seconds)
+        paced = course.measure(name, round(pace, 3), SETTLE_S, max(seconds, LEAST_FRAMES / pace))
         full, runs_ms = in_turns(course, bare, name, seconds)
         yield {
             "name": name,
@@ -76,8 +77,10 @@ def _latency(window: Window) -> Entry:
     """Of frames that found nothing before them: one that waits is late by other's work, and only a camera makes it wait."""
     free = [it for before, it in itertools.pairwise(window.seen) if it.began_ms > before.done_ms]
     judged = [it for it in free if it.infer_ms is not None]
-    if not judged:
-        raise rig.BenchmarkError("no frame came that did not have to wait: the machine has too much other work")
+    if len(judged) < 2:  # noqa: PLR2004 - there is no spread of one
+        raise rig.BenchmarkError(
+            "nearly every frame had to wait for the one before: the machine has too much other work"
+        )
     return {
         "frames": len(judged),
         "waited": len(window.seen) - 1 - len(free),
@@ -241,7 +244,7 @@ def main() -> None:
     else:
         with tempfile.TemporaryDirectory() as name:
             measured = measure(wish, peers, Path(name))
-    rig.show(*report.tables(measured), rig.words(measured["machine"]))
+    rig.show(*report.tables(measured), report.sentence(measured))
     if wish.write or wish.from_file:
         if peers is None:
             raise rig.BenchmarkError("nothing is written: the plots need the environment of ultralytics")

@@ -37,8 +37,8 @@ def answer(wish: argparse.Namespace, folder: Path) -> tuple[list[Chart], list[st
         if "cameras" in asked:
             windows = ask_cameras(wish, folder, begin)
             charts = cameras.charts(windows)
-            total, _, shares, _ = charts
-            said = [flatness(total.lines["all together"], shares.lines["the one that has least"])]
+            total, busy, shares, _ = (chart.lines for chart in charts)
+            said = [flatness(total["all together"], busy["the engine"], shares["the one that has least"])]
         for question in asked:
             if question != "cameras":
                 charts.append(work.measure(question, folder / question, rounds, begin))

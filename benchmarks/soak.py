@@ -1,10 +1,11 @@
 """Whether the agent is after many frames what it was after a few: its memory, and how long a verdict takes.
 
-    python -m benchmarks.soak [--frames N] [--model PATH] [--pictures FOLDER] [--threads N] [--out FILE] [--json]
+    python -m benchmarks.soak [--frames N] [--model PATH | --recorded] [--pictures FOLDER] [--threads N] [--out FILE] [--json]
 
 The real `edge-agent run` with all that watches over it, a camera that gives the next frame as soon as the last one is
-taken, a mosquitto on loopback, and a subscriber here. The memory is the kernel's count of what is resident. FILE is the
-document of `--json` so far, written anew every ten seconds, so that a run that is cut short is not lost.
+taken, a mosquitto on loopback, and a subscriber here. The memory is the kernel's count of what is resident. With
+`--recorded` a recording takes the place of the engine: the same frames in a tenth of the time, to see what memory does.
+FILE is the document of `--json` so far, written anew every ten seconds, so that a run that is cut short is not lost.
 
 Example: python -m benchmarks.soak --frames 100000 --out soak.json
 """
@@ -28,6 +29,7 @@ from rich.progress import Progress
 
 from benchmarks import rig
 from benchmarks.scaling.cameras import PATIENCE_MS, pictures
+from benchmarks.verdicts import FULL_PER_S
 from edge_agent.app.demo.broker import HOST
 from edge_agent.broker import Config, new_client
 from edge_agent.models.bundled import TFLITE
@@ -35,6 +37,7 @@ from tests.brokers import running_broker
 from tests.fixtures import SHARED
 
 MODEL = SHARED / "fixtures" / "models" / "yolov8n_320_int8_nms.tflite"
+NO_WINDOW = "max_inflight_messages 0\n"  # a recording is so fast that 20 verdicts may be on their way
 CHECK_S = 10.0
 LOOKS = 10  # at the memory, from one check to the next
 SILENCE_S = 60.0  # without a verdict the agent hangs
@@ -146,6 +149,7 @@ def soak(wish: argparse.Namespace, folder: Path, port: int, tell: Any) -> Soak:
     config["cameras"][0]["source"] = pictures(folder / "pictures", (1280, 720), of=wish.pictures)  # type: ignore[index]
     config["verdict"] = {"deadline_ms": PATIENCE_MS, "valid_ms": 2 * PATIENCE_MS}
     config["hardware"] = {"threads": wish.threads}
+    config["records"]["drain_per_s"] = FULL_PER_S  # a recording makes more than are sent by default
     with listening(port) as heard:
         process = rig.Process("agent", config, folder, "run")
         state = Soak(wish.frames)
@@ -190,6 +194,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=100_000, help="how many (default: 100000)")
     parser.add_argument("--model", type=Path, default=MODEL if MODEL.exists() else TFLITE)
+    parser.add_argument("--recorded", action="store_true", help="a recording in place of the engine")
     parser.add_argument(
         "--pictures", type=Path, default=rig.PHOTOS, help="a folder (default: the photos of the examples)"
     )
@@ -201,9 +206,11 @@ def main() -> None:
     asked, found = dict(vars(wish)), rig.machine()
     with (
         tempfile.TemporaryDirectory() as name,
-        running_broker(Path(name), rig.BROKER) as broker,
+        running_broker(Path(name), rig.BROKER + NO_WINDOW * wish.recorded) as broker,
         Progress(transient=True) as bar,
     ):
+        if wish.recorded:
+            wish.model = rig.recording(Path(name) / "one.npz")
         task = bar.add_task("frames", total=wish.frames)
         state = soak(wish, Path(name), broker.port, lambda state: bar.update(task, completed=len(state.verdicts)))
     document = {"machine": found | rig.load("after"), **state.document()}

@@ -7,11 +7,11 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks.peers.subjects import NAMES
+from benchmarks.peers.subjects import NAMES, SIZES, SUBJECTS
 from benchmarks.rig import Spread, spread
 
 OURS, PLAIN, ULTRALYTICS = NAMES
-SIZES = {"yolo11n_640_int8": 640, "yolo11n_416_int8_full": 416, "yolov8n_320_int8_nms": 320}
+INPUTS = {"yolo11n_640_int8": 640, "yolo11n_416_int8_full": 416, "yolov8n_320_int8_nms": 320}
 ADDED_MS = {640: (1.2, 3.0), 416: (0.8, 2.5), 320: (0.8, 2.5)}  # p50 and p99; of the 2-core x86-64 development machine
 WHERE_SET_MS = {  # what the others added, p50, on the machine that the budgets were set on
     640: {PLAIN: 2.6, ULTRALYTICS: 6.0},
@@ -19,6 +19,8 @@ WHERE_SET_MS = {  # what the others added, p50, on the machine that the budgets 
     320: {PLAIN: 0.5, ULTRALYTICS: 3.9},
 }
 OVER_ULTRALYTICS = {640: 1.15, 416: 1.4, 320: 1.4}
+START_S = 1.2
+MEMORY_MB = {640: 180, 416: 150, 320: 150}
 PICTURES = {  # of these tables, see plots.py
     "added": "added time of all three",
     "throughput": "throughput of all three over the bare engine",
@@ -91,13 +93,13 @@ class Grid:
 
 
 def rows_of(measured: Measured) -> list[Row]:
-    """In the order in which they were measured, of each case in that of `NAMES`."""
+    """In the order of `SUBJECTS`, of each by size of the frames, of each of those in the order of `NAMES`."""
     grouped: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for entry in measured["entries"]:
         grouped.setdefault((entry["model"], entry["size"], entry["name"]), []).append(entry)
     rows = [_row(*key, entries) for key, entries in grouped.items()]
-    cases = _cases(rows)
-    return sorted(rows, key=lambda row: (cases.index((row.model, row.size)), NAMES.index(row.name)))
+    models, sizes = list(SUBJECTS), list(SIZES)
+    return sorted(rows, key=lambda row: (models.index(row.model), sizes.index(row.size), NAMES.index(row.name)))
 
 
 def _row(model: str, size: str, name: str, entries: Sequence[Mapping[str, Any]]) -> Row:
@@ -142,18 +144,17 @@ def over(measured: Measured, other: str, read: Callable[[Mapping[str, Any]], flo
 
 def added(entry: Mapping[str, Any]) -> float:
     """What a frame took beside its engine run, at the median."""
-    return statistics.median(entry["added_ms"])
+    return float(statistics.median(entry["added_ms"]))
 
 
 def share_of_bare(entry: Mapping[str, Any]) -> float:
     """Results per second over runs of the bare engine per second, in turns with it."""
-    return entry["per_s"] / entry["bare_per_s"]
+    return float(entry["per_s"] / entry["bare_per_s"])
 
 
 def engine_share(entry: Mapping[str, Any]) -> float:
     """Of the time of the window in which its engine ran."""
-    share: float = entry["engine_share"]
-    return share
+    return float(entry["engine_share"])
 
 
 # ---- tables
@@ -180,19 +181,17 @@ def peer_grids(measured: Measured) -> dict[str, Grid]:
     added = grid("added until the result is known, ms, p50 / p99", lambda row: _two(row.added_ms))
     infer = {(row.model, row.size): f"{row.infer_ms:.1f}" for row in reversed(rows)}
     share = grid("results a second over runs a second of the bare engine", lambda row: row.share.text())
+    start = grid("start to the first result, s", lambda row: row.cold_start_s.text())
+    memory = grid("resident memory, MB", lambda row: row.rss_mb.text(0))
     engine = grid("share of the time in which the engine runs", lambda row: row.engine_share.text())
     return {
         "added": _with(_with(added, "engine, ms", infer), "budget", _budgets(rows, ADDED_MS)),
         "ratios": _ratios(rows, measured),
         "subscriber": grid("added until a subscriber has it, ms, p50 / p99", lambda row: _two(row.to_subscriber_ms)),
-        "throughput": _with(
-            _with(_over(share, measured, share_of_bare), "at most", _at_most(measured)),
-            "budget",
-            _budgets(rows, OVER_ULTRALYTICS),
-        ),
+        "throughput": _over(share, measured, share_of_bare),
         "engine": _over(engine, measured, engine_share),
-        "start": grid("start to the first result, s", lambda row: row.cold_start_s.text()),
-        "memory": grid("resident memory, MB", lambda row: row.rss_mb.text(0)),
+        "start": _with(start, "budget", dict.fromkeys(_cases(rows), f"{START_S:.1f}")),
+        "memory": _with(memory, "budget", _budgets(rows, MEMORY_MB)),
         "frames": grid("frames of the added time, and those that waited", lambda row: f"{row.frames}, {row.waited}"),
     }
 
@@ -208,8 +207,15 @@ def _with(grid: Grid, heading: str, cells: Mapping[Case, str]) -> Grid:
 
 
 def _over(grid: Grid, measured: Measured, read: Callable[[Mapping[str, Any]], float]) -> Grid:
+    """With ours over ultralytics, the most that can be (the engine without anything around it), and the budget."""
+    theirs: dict[Case, list[float]] = {}
+    for entry in measured["entries"]:
+        if entry["name"] == ULTRALYTICS:
+            theirs.setdefault((entry["model"], entry["size"]), []).append(1 / read(entry))
     ratios = {case: ratio.text() for case, ratio in over(measured, ULTRALYTICS, read).items()}
-    return _with(grid, f"{OURS} over {ULTRALYTICS}", ratios)
+    most = {case: range_of(each).text() for case, each in theirs.items()}
+    budgets = {(row[0], row[1]): _budget(OVER_ULTRALYTICS, row[0]) for row in grid.rows}
+    return _with(_with(_with(grid, f"{OURS} over {ULTRALYTICS}", ratios), "at most", most), "budget", budgets)
 
 
 def _ratios(rows: Sequence[Row], measured: Measured) -> Grid:
@@ -220,15 +226,6 @@ def _ratios(rows: Sequence[Row], measured: Measured) -> Grid:
         limits = {size: ADDED_MS[size][0] / others_ms[other] for size, others_ms in WHERE_SET_MS.items()}
         grid = _with(grid, "budget", _budgets(rows, limits))
     return grid
-
-
-def _at_most(measured: Measured) -> dict[Case, str]:
-    """What the bare engine does over ultralytics: nobody who runs the same engine can be faster than that."""
-    theirs: dict[Case, list[float]] = {}
-    for entry in measured["entries"]:
-        if entry["name"] == ULTRALYTICS:
-            theirs.setdefault((entry["model"], entry["size"]), []).append(1 / share_of_bare(entry))
-    return {case: range_of(each).text() for case, each in theirs.items()}
 
 
 def _budgets(rows: Sequence[Row], budgets: Mapping[int, Any]) -> dict[Case, str]:
@@ -243,10 +240,12 @@ def _two(times: Spread) -> str:
 
 
 def _budget(budgets: Mapping[int, Any], model: str) -> str:
-    limit = budgets.get(SIZES.get(model, 0))
+    limit = budgets.get(INPUTS.get(model, 0))
     if limit is None:
         return "-"
-    return f"{limit:.2f}" if isinstance(limit, float) else " / ".join(f"{one:.1f}" for one in limit)
+    if isinstance(limit, tuple):
+        return " / ".join(f"{one:.1f}" for one in limit)
+    return f"{limit:.2f}" if isinstance(limit, float) else f"{limit}"
 
 
 def bench_grids(measured: Measured) -> dict[str, Grid]:
@@ -296,10 +295,14 @@ def _pair(times: Mapping[str, float] | None) -> str:
 
 
 def fill(page: str, measured: Measured, extra: Measured) -> str:
-    """The page with new tables and pictures between its markers. `extra`: what `benchmarks.scale` and `benchmarks.soak` said."""
-    parts = {name: grid.markdown() for name, grid in (peer_grids(measured) | bench_grids(measured)).items()}
+    """The page with new tables and pictures between its markers. `extra`: what `benchmarks.scale` and `benchmarks.soak` said.
+
+    What there is no figure of stays as it is.
+    """
+    grids = peer_grids(measured) | bench_grids(measured)
+    parts = {name: grid.markdown() for name, grid in grids.items() if grid.rows}
     parts["machine"] = sentence(measured)
-    for name, words in PICTURES.items():
+    for name, words in PICTURES.items() if measured["entries"] else ():
         parts[name] += f"\n\n![{words}](pictures/performance-{name}.svg)"
     if "scale" in extra:
         told = "\n".join(f"- {sentence}" for sentence in extra["scale"]["sentences"])
@@ -340,7 +343,11 @@ def sentence(measured: Measured) -> str:
         f"load {machine['load_before']} before and {machine.get('load_after', '?')} after",
     ]
     if theirs is not None:
-        told.append("; ".join([", ".join(f"{name} {version}" for name, version in theirs.items())]))
+        told.append(", ".join(f"{name} {version}" for name, version in theirs.items()))
+    if measured["left_out"]:
+        told.append(f"left out, for their files are not here: {', '.join(measured['left_out'])}")
+    if measured["failed"]:
+        told.append(f"{len(measured['failed'])} steps failed ({'; '.join(measured['failed'])})")
     return "Measured on: " + "; ".join(told) + "."
 
 

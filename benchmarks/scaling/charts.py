@@ -55,12 +55,13 @@ def amount(x: str) -> float:
     return math.prod(float(side) for side in x.split("x"))
 
 
-def flatness(totals: Mapping[str, float], shares: Mapping[str, float]) -> str:
+def flatness(totals: Mapping[str, float], busy: Mapping[str, float], shares: Mapping[str, float]) -> str:
     """Whether several cameras get as much out of the engine as one, and each of them its part."""
     first, *others = totals.values()
     least, shortest = min(others, default=first) / first, min(shares.values())
     word = "flat" if least >= FLAT else "NOT flat"
     even = "none starves" if shortest >= FLAT else "SOME STARVE"
     return (
-        f"{least:.2f} of one camera's throughput at least: {word}; {shortest:.2f} of an equal share at least: {even}."
+        f"Several cameras: {least:.2f} of one camera's throughput at least: {word}; the engine runs {min(busy.values()):.2f} "
+        f"of the time at least; the one with least has {shortest:.2f} of an equal share: {even}."
     )

@@ -30,6 +30,7 @@ from edge_agent.config import AgentConfig, ConfigProblemsError, Loaded, dotted, 
 from edge_agent.core.datatypes import ModelSpec, Thresholds
 from edge_agent.core.ports import Decoder
 from edge_agent.errors import EX_USAGE, ConfigError, EdgeAgentError, FatalError
+from edge_agent.runtime import heap
 from edge_agent.runtime.agent import Agent, Wish
 
 log = structlog.get_logger()
@@ -42,6 +43,7 @@ def run(path: Path) -> None:
         FatalError: with the exit code to end with.
     """
     wishes = _listen_to_signals()
+    heap.share_one()
     loaded = load(path)
     logs.configure(loaded.config.log.level, loaded.config.log.format)
     faulthandler.enable()
@@ -54,7 +56,8 @@ def run(path: Path) -> None:
             agent.pipeline.scheduling.begin()
             agent.start()
             agent.pipeline.scheduling.settle()
-            gc.freeze()  # what is collected after this is little: a fraction of a millisecond in ten seconds
+            gc.freeze()  # what comes after this is little to look through: a fraction of a millisecond in ten seconds
+            gc.enable()
             while agent.wait() == "reload":
                 loaded = reload(agent, connector, loaded)
         except Exception as error:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 EPILOG = "Example: edge-agent bench --model yolo11n.tflite --size 1280x720"
 
+_SMALLEST, _GREATEST = 16, 8192
 _SOURCE = "Frames: pictures, a video, or one picture that is moved along; else the simulated line."
 _DECODER = "How to read the model, as in the table model.decoder, with commas."
 _COMPARE = "Another engine, in turn with the first; it runs the same file, or that of its kind beside it."
@@ -34,11 +36,12 @@ def bench(  # noqa: PLR0913 - a command's options
     jpeg: Annotated[
         bool, typer.Option("--jpeg", help="Frames come as JPEGs, as over USB: they are decoded, too.")
     ] = False,
+    health: Annotated[
+        bool, typer.Option("--health", help="The cameras' health is watched, as that of live ones is.")
+    ] = False,
     cameras: Annotated[int, typer.Option(min=1, max=8, help="Also so many at once, together more than it can do.")] = 1,
     compare: Annotated[str | None, typer.Option(metavar="BACKEND", help=_COMPARE)] = None,
-    seconds: Annotated[
-        float, typer.Option(min=1, max=3600, help="For the rounds; the rest takes 15 s or so.")
-    ] = 30.0,
+    seconds: Annotated[float, typer.Option(min=1, max=3600, help="For the rounds; the rest takes 15 s or so.")] = 30.0,
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 where the profile's budget is missed.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
@@ -53,9 +56,10 @@ def bench(  # noqa: PLR0913 - a command's options
     from edge_agent.app.demo.broker import find_mosquitto
     from edge_agent.app.detect import decoder_of
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started ends in order, as with Ctrl-C
     logs.configure("error")
     table = decoder_of(decoder).model_dump(mode="json", exclude_none=True) if decoder else None
-    wish = Wish(model, backend, labels, table, threads, _size_of(size), source, jpeg, cameras, compare, seconds)
+    wish = Wish(model, backend, labels, table, threads, _size_of(size), source, jpeg, health, cameras, compare, seconds)
     try:
         with _progress() as tell:
             told = run_bench(wish, tell, find_mosquitto())
@@ -76,10 +80,13 @@ def bench(  # noqa: PLR0913 - a command's options
 
 
 def _size_of(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d{2,5})x(\d{2,5})", text)
-    if found is None or min(map(int, found.groups())) < 16:  # noqa: PLR2004 - as for cameras
-        raise UsageError(f"--size: {text!r} is no size; write width and height in pixels, such as 1280x720")
-    return int(found[1]), int(found[2])
+    found = re.fullmatch(r"(\d{2,4})x(\d{2,4})", text)
+    size = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not _SMALLEST <= min(size) <= max(size) <= _GREATEST:
+        raise UsageError(
+            f"--size: {text!r} is no size; write width and height in pixels, {_SMALLEST} to {_GREATEST}, such as 1280x720"
+        )
+    return size
 
 
 @contextmanager

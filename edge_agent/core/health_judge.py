@@ -135,17 +135,24 @@ class HealthJudge:
         self._last: tuple[int, int] | None = None
         self._intervals: deque[tuple[int, int]] = deque(maxlen=_INTERVALS)
 
-    def examine(self, image: Image, seq: int, now_ns: int) -> bool:
+    def measure(self, image: Image, now_ns: int) -> Look:
+        """What a frame that may come next, captured then, looks like. Changes nothing: any thread, between two frames."""
+        return look_at(image, self._recent_look(now_ns), focus=not math.isnan(self.limits.sharpness.enter))
+
+    def examine(self, image: Image, seq: int, now_ns: int, look: Look | None = None) -> bool:
         """Whether a verdict may stand on this frame: it is good, and the camera is well.
 
         Args:
             image: `(H, W, 3) uint8`; one without pixels is fit, for whoever uses it will say what is wrong.
             seq: the camera's own number: gaps are frames that it made and nobody looked at.
             now_ns: when it was captured.
+            look: what it looks like, where it has been measured.
         """
         if image.size == 0:
             return True
-        look = look_at(image, self._recent_look(now_ns), focus=not math.isnan(self.limits.sharpness.enter))
+        look = look or self.measure(image, now_ns)
+        if self._recent_look(now_ns) is None:
+            self._structured_ns = now_ns
         if self.look is None or not look.same_as(self.look):
             self._same_since_ns = now_ns
         self.look = look
@@ -174,7 +181,6 @@ class HealthJudge:
         """The last one, where its structure is new enough: what covers a camera stays, and is seen soon enough."""
         if self.look is not None and 0 <= now_ns - self._structured_ns < _STRUCTURE_S * 1e9:
             return self.look
-        self._structured_ns = now_ns
         return None
 
     def _signs(self, look: Look, image: Image, now_ns: int) -> dict[Fault, Sign | None]:

@@ -140,16 +140,16 @@ class Tracker:
         """
         still_iou, best = self.settings.still_iou, overlap.max(axis=1).tolist()
         known = list(zip(self._tracks, best, strict=True))
-        stood = [track.hits >= SPEED_FROM and not track.moved and share >= still_iou for track, share in known]
+        standing = [track.hits >= SPEED_FROM and not track.moved and share >= still_iou for track, share in known]
         told = [
             share
-            for (track, share), stands in zip(known, stood, strict=True)
-            if not stands and not (self._knows_flow and track.missed_frames)
+            for (track, share), is_standing in zip(known, standing, strict=True)
+            if not is_standing and not (self._knows_flow and track.missed_frames)
         ]
         if not told or (self._knows_flow and min(told) >= still_iou):
             return guesses, overlap
-        stands = np.array(stood)
-        free = (overlap[stands] < self.settings.still_iou).all(axis=0)
+        stands = np.array(standing)
+        free = (overlap[stands] < still_iou).all(axis=0)
         rows = self._best_known(np.flatnonzero(~stands))
         shift = self._shift(guesses[rows], boxes[free], overlap[rows][:, free], rows)
         if shift is None:

@@ -14,6 +14,7 @@ A model gives a fixed number of queries, each a box; queries are a set, so there
 Boxes are centre and size in fractions of the input but for `chosen`. The picture is stretched to the input.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -48,6 +49,7 @@ Boxes = Literal["pixels", "normalised"]
 Normalisation = Literal["none", "imagenet"]
 
 _SIZES, _MASK = "orig_target_sizes", "pixel_mask"
+_LOGIT_SLACK = 0.01  # far above the rounding of a sigmoid: what lies within it is judged by its score
 
 
 class Config(BaseModel):
@@ -199,6 +201,7 @@ class LogitsDecoder:
         self._quants = [model.outputs[place].quant for place in places]
         self._slots = detr.slots(model, model.outputs[self._logits], config.scores, config.background)
         self._columns = np.array(self._slots.columns, np.intp)
+        self._floor = np.float32(_logit(thresholds.conf) - _LOGIT_SLACK)
         self._thresholds = thresholds
         self.labels = self._slots.labels
         self.input_format = _input_format(
@@ -211,11 +214,12 @@ class LogitsDecoder:
             boxes, logits = self._read(outputs)
             if self._slots.scores == "softmax":
                 return _best_of_each(boxes, softmax(logits)[:, self._columns], letterbox, self._thresholds)
-            scores: FloatArray = np.float32(1) / (1 + np.exp(-logits[:, self._columns]))
-            queries, classes = np.nonzero(scores > np.float32(self._thresholds.conf))
+            some = np.flatnonzero((logits > self._floor).any(axis=1))  # the sigmoid of all would be most of the work
+            scores: FloatArray = np.float32(1) / (1 + np.exp(-logits[some][:, self._columns]))
+            rows, classes = np.nonzero(scores > np.float32(self._thresholds.conf))
             limit = min(len(boxes), self._thresholds.max_detections)
-            whole = cxcywh_to_xyxy(boxes[queries]) * letterbox.model_whwh
-            return to_detections(whole, scores[queries, classes], classes, letterbox, limit, None)
+            whole = cxcywh_to_xyxy(boxes[some[rows]]) * letterbox.model_whwh
+            return to_detections(whole, scores[rows, classes], classes, letterbox, limit, None)
 
     def check(self, outputs: Sequence[Array]) -> None:
         """See `Decoder`: boxes that are no fractions, and logits that look like probabilities."""
@@ -233,6 +237,13 @@ class LogitsDecoder:
             for place, quant in zip((self._boxes, self._logits), self._quants, strict=True)
         )
         return boxes, logits
+
+
+def _logit(share: float) -> float:
+    """What a sigmoid makes this share of."""
+    if not 0 < share < 1:
+        return -math.inf if share <= 0 else math.inf
+    return math.log(share / (1 - share))
 
 
 def _layout(model: ModelSpec) -> Layout:

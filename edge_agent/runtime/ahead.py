@@ -10,10 +10,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 
-from edge_agent.core.datatypes import Array, BoundTensor, Image, Later, pixels_of
+from edge_agent.core.datatypes import Array, BoundTensor, Frame, Image, Later, pixels_of
+from edge_agent.core.eyesight import Look
 from edge_agent.core.heads import is_planar
 from edge_agent.core.letterbox import Letterbox
 from edge_agent.runtime.camera_watch import CameraWatch
@@ -24,7 +26,7 @@ from edge_agent.runtime.scheduling import Scheduling
 
 RECENT = 15  # runs and pictures by which it is told when to begin
 MARGIN_NS = 1_000_000  # for waking up, and for runs that are shorter than any of late
-PATIENCE_S = 0.05  # between two looks whether the run goes on, where no frame comes
+PATIENCE_S = 0.02  # between two looks whether the run goes on, where no frame comes
 JOIN_S = 1.0
 
 
@@ -34,7 +36,7 @@ class Ahead:
     Args:
         mailroom: where the next frame is to be seen.
         engine: that runs.
-        watches: one per camera, or none at all; those that look at frames need all pixels of a compressed picture.
+        watches: one per camera, or none at all; those that look at frames measure them ahead, too.
         at_once: the next picture is begun as soon as the engine runs, and each newer one that comes meanwhile; without,
             as late as is in time, so that little is prepared in vain, and only where frames have to wait for the engine.
 
@@ -49,13 +51,12 @@ class Ahead:
         self._mailroom, self._watches, self._at_once = mailroom, watches, at_once
         self._preprocessor = engine.preprocessor
         self._spare = _Spare(engine) if isinstance(engine.preprocessor, Preprocessor) else None
-        self._changed = threading.Condition(threading.Lock())  # of all below but the last three
-        self._run = self._runs = (
-            0  # the number of the run that is under way, 0 while there is none; and how many there were
-        )
+        self._changed = threading.Condition(threading.Lock())  # of what both threads use: down to `_work_ns`
+        self._run = self._runs = 0  # the run under way, by its number, 0 while there is none; and how many there were
         self._due_ns = 0  # when to begin
         self._picture: Image | Later | None = None  # that is being prepared, or was
         self._place: Letterbox | None = None  # where it lies in the spare memory; None: nowhere
+        self._seen: Look | None = None  # what the camera's watch sees there
         self._is_busy = self._is_over = False
         self._work_ns: deque[int] = deque(maxlen=RECENT)
         self._runs_ns: deque[int] = deque(maxlen=RECENT)
@@ -77,13 +78,16 @@ class Ahead:
             self._changed.notify_all()
         self._thread.join(JOIN_S)
 
-    def wait_for(self, taken: Taken) -> None:
-        """Before anything is done with a picture: until nobody works on it here."""
+    def wait_for(self, taken: Taken) -> Look | None:
+        """Before anything is done with a picture: until nobody works on it here. What it looks like, where that was measured."""
         self._is_pressed = taken.was_there
         with self._changed:
-            if self._picture is taken.frame.picture:
-                self.used += 1
-                self._changed.wait_for(lambda: not self._is_busy)
+            self._run = 0  # also where the last one ended by an error
+            if self._picture is not taken.frame.picture:
+                return None
+            self.used += 1
+            self._changed.wait_for(lambda: not self._is_busy)
+            return self._seen
 
     def prepare(self, picture: Image | Later) -> Letterbox:
         """As the engine's own `Preprocessing.prepare`, which it calls where the picture is not ready."""
@@ -134,31 +138,32 @@ class Ahead:
 
     def _look(self, run: int) -> None:
         """Prepares the picture that is next, unless that was done; waits for another."""
-        found = self._mailroom.next_picture(PATIENCE_S, known=self._picture)
+        found = self._mailroom.next_frame(PATIENCE_S, lambda frame: frame.picture is not self._picture)
         if found is None:
             return
-        lane, picture = found
+        lane, frame = found
         with self._changed:
             if self._run != run:  # it may have been taken meanwhile
                 return
-            self._picture, self._place, self._is_busy = picture, None, True
-        place, start_ns = None, time.monotonic_ns()
+            self._picture, self._place, self._seen, self._is_busy = frame.picture, None, None, True
+        start_ns = time.monotonic_ns()
         try:
-            place = self._ready(lane, picture)
+            self._ready(lane, frame)
         finally:
             with self._changed:
-                self._place, self._is_busy = place, False
+                self._is_busy = False
                 self._work_ns.append(time.monotonic_ns() - start_ns)
                 self._changed.notify_all()
 
-    def _ready(self, lane: int, picture: Image | Later) -> Letterbox | None:
-        """None where it was decoded only, or nothing could be done."""
-        try:
-            if self._spare is None or (self._watches and self._watches[lane].is_on):
-                pixels_of(picture)
-            return self._spare.preprocessor.prepare(picture) if self._spare else None
-        except Exception:  # noqa: BLE001 - whoever judges the frame finds it again, and tells
-            return None
+    def _ready(self, lane: int, frame: Frame) -> None:
+        """What is wrong with a picture is found again by whoever judges the frame, and told there."""
+        with suppress(Exception):
+            if self._watches:
+                self._seen = self._watches[lane].measure(frame)
+            if self._spare:
+                self._place = self._spare.preprocessor.prepare(frame.picture)
+            else:
+                pixels_of(frame.picture)
 
 
 class _Spare:

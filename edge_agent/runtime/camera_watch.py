@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_agent.core.datatypes import Frame
+from edge_agent.core.eyesight import Look
 from edge_agent.core.health_judge import Finding, HealthJudge, Limits
 from edge_agent.wire import messages as wire
 
@@ -46,18 +47,22 @@ class CameraWatch:
         self._judge = HealthJudge(limits) if limits else None
 
     @property
-    def is_on(self) -> bool:
-        """Whether it looks at frames at all."""
-        return self._judge is not None
-
-    @property
     def findings(self) -> tuple[Finding, ...]:
         """The faults that the camera has now; none where nobody looks."""
         judge = self._judge
         return judge.findings if judge else ()
 
-    def examine(self, frame: Frame) -> bool:
-        """Whether a verdict may stand on this frame.
+    def measure(self, frame: Frame) -> Look | None:
+        """What a frame that may be examined next looks like; None where nobody looks. Any thread, between two frames.
+
+        Raises:
+            BadFrameError: what the camera gave is no picture.
+        """
+        judge = self._judge
+        return judge.measure(frame.image, frame.captured_ns) if judge else None
+
+    def examine(self, frame: Frame, look: Look | None = None) -> bool:
+        """Whether a verdict may stand on this frame; `look` is what it looks like, where it has been measured.
 
         Raises:
             BadFrameError: what the camera gave is no picture.
@@ -66,7 +71,7 @@ class CameraWatch:
         if judge is None:
             return True
         was_unhealthy = bool(judge.findings)
-        is_fit = judge.examine(frame.image, frame.seq, frame.captured_ns)
+        is_fit = judge.examine(frame.image, frame.seq, frame.captured_ns, look)
         if was_unhealthy:
             self._until_ns = frame.captured_ns
         if judge.findings and not was_unhealthy:

@@ -4,8 +4,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -44,8 +43,7 @@ class Records(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Unconfirmed:
+class _Unconfirmed(NamedTuple):
     connection: int  # the number of the one that it went out on
     sent: Sent
     since_ns: int
@@ -73,6 +71,7 @@ class Desk:
         self._scribe, self._link, self._outbox = scribe, link, outbox
         self.acks, self.streaks = acks, streaks
         self.forms = Forms(scribe, fire)
+        self._topics = {camera.id: scribe.topics.of("verdict", camera.id) for camera in scribe.identity.cameras}
         self._clock = scribe.clock
         self.results = results
         self.evidence: Evidence | None = None
@@ -176,7 +175,7 @@ class Desk:
     # ----
 
     def _send(self, part: Part, decision: Decision, sight: Sight) -> Sent:
-        topic = self._scribe.topics.of("verdict", part.camera)
+        topic = self._topics[part.camera]
         with self._scribe.page(topic) as head:
             sent = self.forms.sent(part, decision, head["seq"], sight)
             self.recent.append(sent)

@@ -35,7 +35,7 @@ NOTHING_SEEN = Sight()
 
 
 class Latency(NamedTuple):
-    """Where the time went, in milliseconds, as `wire.Latency` has it; None where a stage did not run."""
+    """Where the time went, in milliseconds to the microsecond, as in `wire.Latency`; None where a stage did not run."""
 
     queue: float | None
     preprocess: float | None
@@ -89,7 +89,10 @@ class Forms:
         """The payload of `wire.Verdict`. Raises `ValueError` where something in it cannot be written."""
         part, clock = sent.part, self._scribe.wall_clock
         facts = {
-            **_common("edge-agent/verdict/1", head, part),
+            "schema": "edge-agent/verdict/1",
+            **head,
+            "at": wire.utc_text(head["at"]),
+            "camera": part.camera,
             "trigger_id": part.trigger_id,
             "position": part.position,
             "part_id": part.id,
@@ -100,7 +103,7 @@ class Forms:
             "fire_at": self._fire_at(part, clock),
             "sent_mono_ms": round(self._clock.mono_ns() / 1e6, 3),
             "clock": _clock(clock),
-            "latency_ms": _latency(sent.latency),
+            "latency_ms": sent.latency._asdict(),
             "model": _model(self._scribe.model),
             "config_sha256": self._scribe.identity.config_sha256,
         }
@@ -114,7 +117,10 @@ class Forms:
         part, who = sent.part, self._scribe.identity
         detections = sight.detections or Detections.empty()
         facts = {
-            **_common("edge-agent/result/1", head, part),
+            "schema": "edge-agent/result/1",
+            **head,
+            "at": wire.utc_text(head["at"]),
+            "camera": part.camera,
             "verdict_seq": sent.seq,
             "sent": sent.in_time,
             "trigger_id": part.trigger_id,
@@ -125,7 +131,7 @@ class Forms:
             "late": late and {"verdict": late.verdict, "reasons": _reasons(late)},
             "captured_at": self._utc(sight.frame.captured_ns if sight.frame else sent.captured_ns),
             "clock": _clock(self._scribe.wall_clock),
-            "latency_ms": _latency(self._latency(part, sight.lap) if late else sent.latency),
+            "latency_ms": (self._latency(part, sight.lap) if late else sent.latency)._asdict(),
             "frame": _frame(sight.frame),
             "detections": self._found(detections),
             "detections_total": len(detections),
@@ -163,22 +169,11 @@ class Forms:
 
     def _latency(self, part: Part, lap: Lap | None) -> Latency:
         now_ns = self._clock.mono_ns()
-        total = (now_ns - part.since_ns) / 1e6
+        total = round((now_ns - part.since_ns) / 1e6, 3)
         if lap is None:
             return Latency(None, None, None, None, total)
         queue, decide = (lap.started_ns - part.since_ns) / 1e6, (now_ns - lap.inferred_ns) / 1e6
-        return Latency(queue, lap.preprocess_ms, lap.infer_ms, decide, total)
-
-
-def _common(schema: str, head: Mapping[str, Any], part: Part) -> dict[str, Any]:
-    return {
-        "schema": schema,
-        "device": head["device"],
-        "session": head["session"],
-        "seq": head["seq"],
-        "at": wire.utc_text(head["at"]),
-        "camera": part.camera,
-    }
+        return Latency(round(queue, 3), round(lap.preprocess_ms, 3), round(lap.infer_ms, 3), round(decide, 3), total)
 
 
 def _reasons(decision: Decision) -> list[dict[str, Any]]:
@@ -203,12 +198,8 @@ def _clock(clock: wire.Clock) -> dict[str, Any]:
     return {"synced": clock.synced, "max_error_ms": clock.max_error_ms}
 
 
-def _latency(latency: Latency) -> dict[str, float | None]:
-    return {stage: None if ms is None else round(ms, 3) for stage, ms in zip(Latency._fields, latency, strict=True)}
-
-
 def _model(model: wire.Model | None) -> dict[str, Any] | None:
-    return model and {"name": model.name, "version": model.version, "sha256": model.sha256}
+    return None if model is None else {"name": model.name, "version": model.version, "sha256": model.sha256}
 
 
 def _frame(frame: Frame | None) -> dict[str, Any] | None:

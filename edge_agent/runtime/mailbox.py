@@ -8,11 +8,11 @@ needs. At every moment, for each mailbox, made = taken + dropped + waiting.
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from edge_agent.core.datatypes import Frame, Image, Later
+from edge_agent.core.datatypes import Frame
 
 Token = str
 """Who asked for a frame: the id of a part."""
@@ -168,11 +168,11 @@ class Mailbox:
         self._release(held)
         return held.frame
 
-    def next_picture(self) -> Image | Later | None:
-        """That of the frame which `take_bound` or else `take_newest` would give."""
+    def next_frame(self) -> Frame | None:
+        """What `take_bound` or else `take_newest` would give."""
         oldest = self.oldest_bound()
         held = self._bound[oldest[1]][1] if oldest else self._slot
-        return held.frame.picture if held else None
+        return held.frame if held else None
 
     def take_newest(self) -> Frame | None:
         """The newest frame, if it was not taken yet."""
@@ -280,16 +280,18 @@ class Mailroom:
                 was_there = False
             return None
 
-    def next_picture(self, timeout_s: float, *, known: Image | Later | None) -> tuple[int, Image | Later] | None:
-        """That of the frame which `take` would give now, and its lane; it stays to be taken, or to be dropped.
+    def next_frame(
+        self, timeout_s: float, is_new: Callable[[Frame], bool] = lambda _: True
+    ) -> tuple[int, Frame] | None:
+        """The frame that `take` would give now, and its lane; it stays to be taken, or to be dropped.
 
-        Waits while there is none, or it is the one that is `known`; None where nothing else came in time.
+        Waits while there is none, or one that is not new; None where nothing else came in time.
         """
         end_s = time.monotonic() + timeout_s
         with self._wake:
             while not self._closed:
                 found = self._look_next()
-                if found is not None and found[1] is not known:
+                if found is not None and is_new(found[1]):
                     return found
                 left_s = end_s - time.monotonic()
                 if left_s <= 0:
@@ -320,12 +322,12 @@ class Mailroom:
                 return Taken(lane, frame, None, was_there)
         return None
 
-    def _look_next(self) -> tuple[int, Image | Later] | None:
+    def _look_next(self) -> tuple[int, Frame] | None:
         oldest = self._oldest_bound()
         for lane in self._in_turn() if oldest is None else (oldest[0],):
-            picture = self._boxes[lane].next_picture()
-            if picture is not None:
-                return lane, picture
+            frame = self._boxes[lane].next_frame()
+            if frame is not None:
+                return lane, frame
         return None
 
     def _oldest_bound(self) -> tuple[int, Token] | None:

@@ -221,9 +221,8 @@ class Pipeline:
     def step(self, engine: Engine, inspector: Inspector, part: Part | None, taken: Taken) -> None:
         """One frame, from the mailbox to the socket."""
         frame, ahead = taken.frame, self._ahead
-        if ahead:
-            ahead.wait_for(taken)
-        is_fit = self._watches[taken.lane].examine(frame) if self._watches else True
+        seen = ahead.wait_for(taken) if ahead else None
+        is_fit = self._watches[taken.lane].examine(frame, seen) if self._watches else True
         detections, lap = engine.look(frame.picture, self._clock, ahead)
         for judged in inspector.finish(frame, part, detections, is_fit=is_fit):
             sight = Sight(frame, detections, lap, judged.frames)

@@ -73,7 +73,6 @@ class Preprocessor:
         self._memory = _as_opencv_knows_it(input.array)
         if self._depth == 1:  # one plane, whichever the layout
             self._memory = self._memory.reshape(1, 1, *self._model_wh[::-1])
-        self._converts = _converts(self._table, planar=self._planar)
         self._scratch = np.empty((2, self._model_wh[0] * self._model_wh[1] * _COLOURS), np.uint8)
         self._ways: dict[tuple[tuple[int, int], int], _Way] = {}
         depth = 1 if self._planar else self._depth
@@ -149,9 +148,10 @@ class Preprocessor:
         else:
             outs = [self._memory[0, top:bottom, left:right]]
             spare = [ordered.reshape(height, width, _COLOURS)]
+        converts = _converts(self._table, planar=self._planar, in_one_piece=outs[0].flags.c_contiguous)
         parts = [
             _Part(out if convert in (_keep, _flip_sign) else own, out, convert)
-            for out, own, convert in zip(outs, spare, self._converts, strict=True)
+            for out, own, convert in zip(outs, spare, converts, strict=True)
         ]
         in_order = not self._planar and self._fmt.channels == "bgr"
         return parts[0].pixels if in_order else resized.reshape(height, width, _COLOURS), parts
@@ -224,17 +224,17 @@ def _as_opencv_knows_it(array: Array) -> Array:
     return view
 
 
-def _converts(table: Array, *, planar: bool) -> list[_Convert]:
-    """For each plane; or the one for all channels together."""
+def _converts(table: Array, *, planar: bool, in_one_piece: bool) -> list[_Convert]:
+    """For each plane; or the one for all channels together. `in_one_piece`: whether rows follow each other in memory."""
     if planar:
-        return [_convert(row) for row in table]
+        return [_convert(row, in_one_piece=in_one_piece) for row in table]
     if (table == table[0]).all():
-        return [_convert(table[0])]
+        return [_convert(table[0], in_one_piece=in_one_piece)]
     return [partial(_look_up, np.ascontiguousarray(table.T).reshape(1, 256, _COLOURS))]
 
 
-def _convert(row: Array) -> _Convert:
-    """The cheapest operation that gives the 256 values of `row`."""
+def _convert(row: Array, *, in_one_piece: bool) -> _Convert:
+    """The cheapest operation that gives the 256 values of `row`; numpy calculates in a copy where rows are apart."""
     if row.dtype == np.uint8:
         if np.array_equal(row, _PIXELS):
             return _keep
@@ -243,6 +243,8 @@ def _convert(row: Array) -> _Convert:
     if row.dtype == np.float32 and row[255] != 0:
         if np.array_equal(row, _PIXELS):
             return _copy
+        if not in_one_piece:
+            return partial(_look_up, row)
         for operation, factor in ((np.divide, 255 / float(row[255])), (np.multiply, float(row[255]) / 255)):
             if np.array_equal(operation(_PIXELS.astype(np.float32), np.float32(factor)), row):
                 return partial(_scale, operation, np.float32(factor))

@@ -17,7 +17,7 @@ log = structlog.get_logger()
 SWITCH_INTERVAL_S = 0.0005
 """Who waits for the interpreter gets it after so long. With Python's 5 ms and three busy threads the 99th percentile of what
 a frame takes beside the engine was twice as long; without them there was no difference."""
-BACKGROUND_NICE = 10
+BACKGROUND_NICE = 10  # more than the others have
 BACKGROUND = (
     "recorder", "recorder-sync", "outbox-disk", "outbox-sync", "evidence", "audit", "status-socket", "status-file",
     "metrics-file", "metrics-http",
@@ -72,8 +72,9 @@ class Scheduling:
 
     def settle(self) -> None:
         """The main thread, once all others run."""
+        niceness = os.getpriority(os.PRIO_PROCESS, 0) + BACKGROUND_NICE
         for thread in _named(BACKGROUND):
-            self._try("niceness", partial(os.setpriority, os.PRIO_PROCESS, thread, BACKGROUND_NICE))
+            self._try("niceness", partial(os.setpriority, os.PRIO_PROCESS, thread, niceness))
         for thread in _named((TIMER,)):
             self._hurry(thread)
 

@@ -47,7 +47,11 @@ class Page:
     def __enter__(self) -> dict[str, Any]:
         self._lock.acquire()
         self._seq += 1
-        return self._scribe.head(self._seq)
+        try:
+            return self._scribe.head(self._seq)
+        except BaseException:
+            self._lock.release()
+            raise
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()

@@ -55,9 +55,8 @@ def cut(text: str, most: int = 64) -> str:
 
 def utc_text(when: datetime) -> str:
     """`2026-11-21T09:14:03.446Z`."""
-    if when.tzinfo is not timezone.utc:
-        when = when.astimezone(timezone.utc)
-    return when.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    utc = when if when.tzinfo is timezone.utc else when.astimezone(timezone.utc)
+    return utc.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 Utc = Annotated[

@@ -43,6 +43,8 @@ MEASURED = {
     "rounds": 2,
     "seconds": 4.0,
     "ultralytics": {"ultralytics": "8"},
+    "left_out": ["yolox_nano_416"],
+    "failed": [],
     "entries": [_entry(name, number) for number in (0, 1) for name in reversed(NAMES)],
     "bench": [{"model": "yolov8n_320_int8_nms", "size": "1280x720", "said": BENCH}],
 }
@@ -65,6 +67,10 @@ def test_one_who_cannot_run_a_model_has_no_figure():
     assert row[2:] == ["0.95 (0.91-0.99)", "0.90", "-", "-", "-", "1.40"]
 
 
+def test_what_is_missing_is_told():
+    assert "left out, for their files are not here: yolox_nano_416" in report.sentence(MEASURED)
+
+
 def test_the_page_keeps_what_is_outside_of_the_markers():
     page = f"before\n{report.BEGIN.format('added')}\nold\n{report.END.format('added')}\nafter\n"
     filled = report.fill(page, MEASURED, {})
@@ -72,6 +78,11 @@ def test_the_page_keeps_what_is_outside_of_the_markers():
     assert filled.endswith("\nafter\n")
     assert "old" not in filled
     assert "2.00 / 3.00" in filled
+
+
+def test_what_was_not_measured_stays_as_it_is():
+    page = f"{report.BEGIN.format('stages')}\nold\n{report.END.format('stages')}"
+    assert report.fill(page, MEASURED | {"bench": []}, {}) == page
 
 
 def test_a_chart_becomes_a_table_and_a_picture():

@@ -38,7 +38,8 @@ def test_pixels_in_words_are_multiplied():
     [((20, 20, 19), (1, 0.97), ("flat", "none starves")), ((20, 16, 20), (1, 0.4), ("NOT flat", "SOME STARVE"))],
 )
 def test_throughput_and_shares_are_told_in_words(totals, shares, words):
-    said = charts.flatness(dict(enumerate(totals)), dict(enumerate(shares)))
+    said = charts.flatness(dict(enumerate(totals)), {"1": 0.97, "2": 0.95}, dict(enumerate(shares)))
+    assert "runs 0.95 of the time" in said
     assert all(f": {word}" in said for word in words)
 
 

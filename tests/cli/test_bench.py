@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from edge_agent.backends import recorded
 from edge_agent.core.datatypes import TensorSpec
 from edge_agent.models.bundled import ONNX, TFLITE
 from tests.brokers import needs
+from tests.fixtures import REPO
 from tests.processes import processes_that_name
 
 ROAD = ("queue", "preprocess", "infer", "decode", "decide", "send")
@@ -107,6 +109,16 @@ def test_a_check_ends_with_1_where_the_budget_is_missed(measured):
 
 
 @pytest.mark.system
+def test_every_key_of_the_document_is_explained_in_the_documentation(told):
+    page = (REPO / "docs" / "operations.md").read_text()
+    table = page[page.index("| key of `--json` |") : page.index("## How it goes")]
+    for key in told.keys() - {"schema", "agent_version"}:
+        assert f"`{key}" in table, key
+    for key in told["stages_ms"].keys() | told["throughput"].keys() | told["cpu_ms"].keys():
+        assert re.search(rf"`(\w*\.)?{key}`", table), key
+
+
+@pytest.mark.system
 def test_people_get_a_table_of_the_same_document(told):
     console = Console(width=100, file=io.StringIO())
     for one in shown(told):
@@ -137,6 +149,7 @@ def test_without_mosquitto_verdicts_go_nowhere_and_the_rest_is_measured(model):
     [
         (["--model", "nowhere.tflite"], "nowhere.tflite"),
         (["--model", TFLITE, "--size", "wide"], "--size: 'wide' is no size"),
+        (["--model", TFLITE, "--size", "9000x9000"], "--size: '9000x9000' is no size"),
         (["--model", TFLITE, "--source", "nowhere"], "--source: there is no file or folder nowhere"),
         (["--model", TFLITE, "--compare", "abacus"], "--compare: there is no engine 'abacus'"),
     ],

@@ -42,6 +42,13 @@ class Clinic:
         self.now_ns += self.period_ns
         return self.judge.examine(image, self.seq, self.now_ns)
 
+    def show_measured(self, image):
+        """The same, for a picture that was measured ahead."""
+        look = self.judge.measure(image, self.now_ns + self.period_ns)
+        self.seq += 1
+        self.now_ns += self.period_ns
+        return self.judge.examine(image, self.seq, self.now_ns, look)
+
     def show_for(self, seconds, *pictures):
         """All of the pictures in turn; which frames were fit."""
         count = round(seconds * 1e9 / self.period_ns)
@@ -301,3 +308,11 @@ def test_pictures_of_any_size_are_no_error(shape):
     clinic = Clinic(replace(LIMITS, scene=scene_of(STATION)))
     for _ in range(100):
         clinic.show(np.zeros(shape, np.uint8))
+
+
+def test_a_frame_that_was_measured_before_is_judged_as_one_that_was_not():
+    plainly, measured = Clinic(), Clinic()
+    for number in range(60):
+        picture = POOL[number % len(POOL)] if number % 20 < 14 else plain(20)
+        assert plainly.show(picture) == measured.show_measured(picture)
+        assert plainly.judge.findings == measured.judge.findings

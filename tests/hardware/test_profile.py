@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edge_agent.errors import EX_CONFIG, ConfigError
 from edge_agent.hardware.probe import Board, detect
-from edge_agent.hardware.profile import choose, load, load_all, shipped_folder
+from edge_agent.hardware.profile import SchedulingTable, choose, load, load_all, shipped_folder
 from tests.fixtures import REPO, SHARED, needs_shared
 from tests.hardware.trees import ARM32, make_tree, put
 
@@ -234,6 +234,19 @@ def test_a_profile_without_a_match_is_taken_by_name_only(tmp_path):
     board = detect(make_tree(tmp_path / "tree", "raspberrypi,500", "brcm,bcm2712"))
     assert choose(board, profiles).profile == profiles["raspberry-pi-5"]
     assert choose(board, profiles, "special").profile == profiles["special"]
+
+
+def test_a_site_profile_may_say_where_threads_run_and_which_go_first(tmp_path):
+    table = "[scheduling]\nengine_cores = [1, 2]\nother_cores = [0]\nrealtime = 10\n"
+    put(tmp_path, "line.toml", f'description = "x"\nbackends = ["onnx"]\noverlap = "throughput"\n{table}')
+    profile = load(tmp_path / "line.toml")
+    wanted = profile.scheduling
+    assert profile.overlap == "throughput"
+    assert (wanted.engine_cores, wanted.other_cores, wanted.realtime) == ((1, 2), (0,), 10)
+
+
+def test_no_shipped_profile_asks_for_what_the_kernel_may_refuse():
+    assert {profile.scheduling for profile in SHIPPED.values()} == {SchedulingTable()}
 
 
 def test_a_folder_of_site_profiles_need_not_be_there(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge_agent.core.datatypes import Frame, Later
-from edge_agent.core.health_judge import Limits
+from edge_agent.core.health_judge import Bound, Limits
 from edge_agent.errors import BadFrameError
 from edge_agent.runtime.ahead import Ahead
 from edge_agent.runtime.camera_watch import CameraWatch
@@ -183,6 +183,19 @@ def test_for_a_camera_that_is_watched_the_whole_picture_is_decoded(tmp_path):
         works.show(picture(0), Frame(Watched(lambda: noise(1), (64, 64)), 1, time.monotonic_ns()))
         works.verdicts(2)
         assert asked[0] == "ahead"
+
+
+def test_a_camera_is_judged_the_same_where_its_frames_are_measured_ahead(tmp_path):
+    path, verdicts = record(tmp_path / "m.npz", [], latency_ms=4), {}
+    bright = [noise(seq, (128, 64)) // (1 if seq % 9 < 5 else 8) for seq in range(36)]
+    for how in (None, "at once"):
+        watches = (CameraWatch("top", Limits(brightness=Bound(40, 48), for_s=0.0, clear_s=0.0)),)
+        with Works(path, ahead=how, watches=watches, deadline_ms=20_000) as works:
+            works.show(*(Frame(image, seq, time.monotonic_ns()) for seq, image in enumerate(bright)))
+            verdicts[how] = [v["verdict"] for v in works.verdicts(36)]
+    assert works.ahead.used > 0
+    assert {"pass", "unknown"} == set(verdicts[None])
+    assert verdicts["at once"] == verdicts[None]
 
 
 def test_where_a_device_prepares_pictures_they_are_only_decoded_ahead(tmp_path):

@@ -306,26 +306,26 @@ def test_a_lossless_mailbox_takes_no_notice_of_a_pace():
     assert pour(room, box, 10, 33) == list(range(10))
 
 
-def test_who_looks_at_the_next_picture_waits_for_another_than_the_one_that_is_known():
+def test_who_looks_at_the_next_frame_waits_for_one_that_is_new():
     room = Mailroom()
     box, found = room.add(), []
     first, second = frame(0), frame(1)
     box.put(first)
-    assert room.next_picture(0, known=None) == (0, first.picture)
-    assert room.next_picture(0.01, known=first.picture) is None
-    thread = threading.Thread(target=lambda: found.append(room.next_picture(PATIENCE_S, known=first.picture)))
+    assert room.next_frame(0) == (0, first)
+    assert room.next_frame(0.01, lambda new: new is not first) is None
+    thread = threading.Thread(target=lambda: found.append(room.next_frame(PATIENCE_S, lambda new: new is not first)))
     thread.start()
     box.put(second)
     thread.join(PATIENCE_S)
-    assert found == [(0, second.picture)]
+    assert found == [(0, second)]
     assert box.counts == Counts(made=2, taken=0, dropped=1, waiting=1)
 
 
-def test_in_a_closed_mailroom_there_is_no_next_picture():
+def test_in_a_closed_mailroom_there_is_no_next_frame():
     room = Mailroom()
     room.add().put(frame(0))
     room.close()
-    assert room.next_picture(PATIENCE_S, known=None) is None
+    assert room.next_frame(PATIENCE_S) is None
 
 
 class AgainstAModel(RuleBasedStateMachine):
@@ -368,10 +368,10 @@ class AgainstAModel(RuleBasedStateMachine):
     @rule()
     def take(self):
         counts = [box.counts for box in self.boxes]
-        seen = self.room.next_picture(0, known=None)
+        seen = self.room.next_frame(0)
         assert counts == [box.counts for box in self.boxes]
         taken = self.room.take(0)
-        assert (taken and (taken.lane, id(taken.frame.picture))) == (seen and (seen[0], id(seen[1])))
+        assert (taken and (taken.lane, id(taken.frame))) == (seen and (seen[0], id(seen[1])))
         ready = {token: entry for token, entry in self.bound.items() if entry[2] is not None}
         if ready:
             oldest = min(not_before_ns for _, not_before_ns, _ in ready.values())

@@ -227,6 +227,20 @@ def test_a_picture_costs_no_large_memory(kind, planar):
     assert peak < 64 * 1024
 
 
+@pytest.mark.parametrize("planar", [False, True])
+def test_cameras_of_several_sizes_that_take_turns_cost_no_large_memory(planar):
+    preprocessor = Preprocessor(bound(np.float32, (320, 320), planar=planar), InputFormat())
+    images = [picture(*size) for size in ((1280, 720), (640, 480), (480, 640))]
+    for image in images:
+        preprocessor.prepare(image)
+    tracemalloc.start()
+    for image in images:
+        preprocessor.prepare(image)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 * 1024
+
+
 @pytest.mark.parametrize("channels", ["rgb", "grey"])
 def test_a_crop_costs_no_large_memory(channels):
     fmt = with_fit(PLAIN["divided"], "centre_crop", channels)

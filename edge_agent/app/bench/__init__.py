@@ -13,7 +13,7 @@ from edge_agent.app.bench.figures import Tally
 from edge_agent.app.bench.pictures import Reel, jpegs, pictures
 from edge_agent.app.bench.report import Measured, document
 from edge_agent.app.bench.setting import Setting, Subject, Wish, sibling, start_arm
-from edge_agent.app.bench.stand import FRAME, FULL, LEAST_RUNS, LINE, Stand
+from edge_agent.app.bench.stand import FRAME, FULL, LEAST_RUNS, LINE, BenchError, Stand
 from edge_agent.app.bench.startup import observe
 from edge_agent.app.demo.broker import HOST, start_broker
 from edge_agent.app.demo.children import Child, children
@@ -23,7 +23,7 @@ PACED_AT = 0.6  # of what the engine can do: a line that is not overloaded
 PACED_FOR = 2  # times as many frames: a 99th percentile needs many
 CAMERAS_AT = 1.5  # of it, together: more than it can do
 ROUNDS, LONGEST_S = 10, 2.0  # so many at least where the engine is quick, with blocks of so many seconds at most
-WARM_UP_S = 1.0
+WARM_UP_S = (1.0, 5.0, 25.0)  # a slow engine needs longer
 STARTS, SHORT_S = 3, 10.0  # who wants it quickly gets one start
 
 Step = Callable[[Stand, Tally], None]
@@ -86,14 +86,20 @@ def run_bench(wish: Wish, tell: Tell, mosquitto: str | None) -> dict[str, Any]:
 
 
 def _capacity(stand: Stand) -> float:
-    """Frames per second, once it is warm."""
-    seconds = WARM_UP_S
-    while True:
+    """Frames per second, once it is warm.
+
+    Raises:
+        BenchError: there are no verdicts, or fewer than can be measured.
+    """
+    for seconds in WARM_UP_S:
         stand.block([FULL], 0.0, seconds)
         block = stand.block([FULL], 0.0, seconds)
         if len(block.sendings) >= LEAST_RUNS:
             return block.fps
-        seconds *= 4
+    raise BenchError(
+        f"in {WARM_UP_S[-1]:.0f} s {len(block.sendings)} verdicts were sent, {stand.unsent} were not, and {stand.failures} "
+        "frames could not be judged: that cannot be measured"
+    )
 
 
 def _other(setting: Setting) -> tuple[Setting, Subject] | None:
@@ -127,19 +133,19 @@ def _stand(stack: ExitStack, setting: Setting, name: str, subject: Subject, star
 
 
 def _rounds(stands: list[Stand], wish: Wish, tell: Tell) -> list[Tally]:
-    """All kinds of blocks in turn, and of the engines each in turn; each round begins with another one."""
+    """All kinds of blocks in turn, and of the engines each in turn, there and back; what is compared lies side by side."""
     steps_of = [_steps(stand, wish) for stand in stands]
     tallies = [Tally() for _ in stands]
-    kinds = len(steps_of[0])
     began_s = time.monotonic()
     for number in range(sys.maxsize):
         share = (time.monotonic() - began_s) / wish.seconds
         if number >= 2 and share >= 1:  # noqa: PLR2004 - one round is no spread
             return tallies
         tell(f"round {number + 1}", 0.1 + 0.8 * min(1.0, share))
-        for turn in range(kinds):
-            for steps, stand, tally in zip(steps_of, stands, tallies, strict=True):
-                steps[(turn + number) % kinds](stand, tally)
+        there = list(zip(*steps_of, strict=True))
+        for same_of_each in there if number % 2 == 0 else reversed(there):
+            for step, stand, tally in zip(same_of_each, stands, tallies, strict=True):
+                step(stand, tally)
     raise AssertionError("unreachable")
 
 
@@ -148,14 +154,14 @@ def _steps(stand: Stand, wish: Wish) -> list[Step]:
     fps = _capacity(stand)
     many = [f"{FRAME}-{number}" for number in range(1, wish.cameras + 1)] if wish.cameras > 1 else []
     paced = PACED_FOR / PACED_AT
-    shares = (2 + 1.5 * paced + bool(many)) * (2 if wish.compare else 1)
+    shares = (2 + 2 * paced + bool(many)) * (2 if wish.compare else 1)
     block_s = max(LEAST_RUNS / fps, min(LONGEST_S, wish.seconds / (ROUNDS * shares)))
     paced_s, crowded_s = 1 / (PACED_AT * fps), len(many) / (CAMERAS_AT * fps)
     steps: list[Step] = [
         lambda stand, tally: tally.bare.append(stand.bare(block_s)),
         lambda stand, tally: tally.full.append(stand.block([FULL], 0.0, block_s)),
         lambda stand, tally: tally.paced.append(stand.block([FRAME], paced_s, block_s * paced, alone=True)),
-        lambda stand, tally: tally.line.append(stand.block([LINE], paced_s, block_s * paced / 2, alone=True)),
+        lambda stand, tally: tally.line.append(stand.block([LINE], paced_s, block_s * paced, alone=True)),
     ]
     if many:
         steps.append(lambda stand, tally: tally.cameras.append(stand.block(many, crowded_s, block_s)))

@@ -1,5 +1,6 @@
 """What is measured, in figures: spreads of times, and ratios of blocks that were run side by side."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ class Spread:
     """Of `n` values of one unit. The 99th percentile of fewer than a hundred is little more than the greatest."""
 
     n: int
+    min: float
     p50: float
     p90: float
     p99: float
@@ -109,14 +111,15 @@ def spread(values: Sequence[float]) -> Spread | None:
     if not values:
         return None
     p50, p90, p99 = np.percentile(values, (50, 90, 99))
-    return Spread(len(values), *(round(float(one), DIGITS) for one in (p50, p90, p99, max(values))))
+    return Spread(len(values), *(round(float(one), DIGITS) for one in (min(values), p50, p90, p99, max(values))))
 
 
 def range_of(values: Sequence[float]) -> Range | None:
-    """None of no values."""
-    if not values:
+    """None of no values; those that are not known do not count."""
+    known = [value for value in values if math.isfinite(value)]
+    if not known:
         return None
-    return Range(len(values), *(round(one, DIGITS) for one in (statistics.median(values), min(values), max(values))))
+    return Range(len(known), *(round(one, DIGITS) for one in (statistics.median(known), min(known), max(known))))
 
 
 def rate(times_ns: Sequence[int]) -> float:

@@ -1,7 +1,6 @@
 """The figures of a benchmark as one document, and whether the board's budget is kept."""
 
 import itertools
-import math
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,11 +21,11 @@ SCHEMA = "edge-agent/bench/1"
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One figure of the profile's budget."""
+    """One figure of the profile's budget; None: it could not be measured."""
 
     name: str
     limit: float
-    measured: float
+    measured: float | None
     kept: bool
 
 
@@ -62,6 +61,7 @@ def document(measured: Measured) -> dict[str, Any]:
             "different": len(measured.setting.frames),
             "detections": subject.detections,
             "jpeg": wish.jpeg,
+            "health": wish.health,
         },
         "outlet": measured.outlet,
         "rounds": len(tally.bare),
@@ -194,11 +194,9 @@ def _budget(profile: Profile | None, measured: Measured) -> Iterator[Kept]:
         return
     limit, tally = profile.budget, measured.tally
     fps = range_of([block.fps for block in tally.full])
-    measured_fps = fps.median if fps else math.nan
-    yield Kept("fps", limit.fps, measured_fps, measured_fps >= limit.fps)
+    yield Kept("fps", limit.fps, fps.median if fps else None, fps is not None and fps.median >= limit.fps)
     added = spread([sending.added_ms for block in (*tally.paced, *tally.line) for sending in block.sendings])
-    added_p99 = added.p99 if added else math.nan
-    yield Kept("p99_ms", limit.p99_ms, added_p99, added_p99 <= limit.p99_ms)
+    yield Kept("p99_ms", limit.p99_ms, added.p99 if added else None, added is not None and added.p99 <= limit.p99_ms)
     rss_mb = round(measured.memory.rss_mb, 1)
     yield Kept("rss_mb", limit.rss_mb, rss_mb, rss_mb <= limit.rss_mb)
 

@@ -41,6 +41,7 @@ class Wish:
     size: tuple[int, int] = (1280, 720)
     source: Path | None = None
     jpeg: bool = False
+    health: bool = False
     cameras: int = 1
     compare: str | None = None
     seconds: float = 30.0
@@ -153,6 +154,7 @@ class Setting:
             "loop": True,
             "trigger": trigger or {"kind": "frame"},
             "rules": rules,
+            "health": {} if self.wish.health else None,
         }
 
     def _rules(self, subject: Subject) -> list[dict[str, Any]]:
@@ -175,7 +177,7 @@ def sibling(model: Path, backend: str) -> Path:
         if path.suffix.lower() in suffixes and path.exists():
             return path
     raise UsageError(
-        f"--compare: {backend} reads {', '.join(suffixes)} files, and beside {model} there is none of its name"
+        f"--compare: {backend} reads {', '.join(suffixes)} files: {model} is none, and beside it there is none of its name"
     )
 
 

@@ -41,7 +41,7 @@ def shown(told: Mapping[str, Any]) -> Iterator[RenderableType]:
 def _times(told: Mapping[str, Any]) -> Table:
     table = Table(title="milliseconds", title_justify="left")
     table.add_column("")
-    for heading in ("p50", "p90", "p99", "max", "n"):
+    for heading in ("min", "p50", "p90", "p99", "max", "n"):
         table.add_column(heading, justify="right")
     table.add_row("engine, bare", *_spread(told["bare_ms"]), end_section=True)
     for name, words in _STAGES.items():
@@ -132,8 +132,8 @@ def _stretches(told: Mapping[str, float]) -> str:
 
 def _spread(told: Mapping[str, Any] | None) -> list[str]:
     if told is None:
-        return ["-"] * 5
-    return [*(_number(told[key]) for key in ("p50", "p90", "p99", "max")), str(told["n"])]
+        return ["-"] * 6
+    return [*(_number(told[key]) for key in ("min", "p50", "p90", "p99", "max")), str(told["n"])]
 
 
 def _range(told: Mapping[str, Any] | None, digits: int) -> str:

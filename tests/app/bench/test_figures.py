@@ -23,12 +23,17 @@ def test_added_is_the_frame_to_the_socket_without_its_own_engine_run():
 
 def test_a_spread_has_the_percentiles_of_its_values():
     told = spread([float(one) for one in range(1, 102)])
-    assert (told.n, told.p50, told.p90, told.p99, told.max) == (101, 51.0, 91.0, 100.0, 101.0)
+    assert (told.n, told.min, told.p50, told.p90, told.p99, told.max) == (101, 1.0, 51.0, 91.0, 100.0, 101.0)
 
 
 def test_of_no_values_there_is_no_spread_and_no_range():
     assert spread([]) is None
     assert range_of([]) is None
+
+
+def test_what_is_not_known_does_not_count():
+    told = range_of([math.nan, 2.0, 4.0])
+    assert (told.n, told.median, told.low, told.high) == (2, 3.0, 2.0, 4.0)
 
 
 def test_a_rate_counts_the_gaps_between_times():
