@@ -18,11 +18,10 @@ SWITCH_INTERVAL_S = 0.0005
 """Who waits for the interpreter gets it after so long. With Python's 5 ms and three busy threads the 99th percentile of what
 a frame takes beside the engine was twice as long; without them there was no difference."""
 BACKGROUND_NICE = 10  # more than the others have
-BACKGROUND = (
-    "recorder", "recorder-sync", "outbox-disk", "outbox-sync", "evidence", "audit", "status-socket", "status-file",
-    "metrics-file", "metrics-http",
-)  # fmt: skip
-"""Threads that no verdict waits for."""
+BACKGROUND = ("evidence",)
+"""Threads that no verdict waits for, and that work outside the interpreter.
+
+One that holds the interpreter must not stand back: where other programs keep it from running, all others wait with it."""
 TIMER = "timer"
 
 

@@ -53,11 +53,11 @@ def may_be_realtime():
 needs_realtime = pytest.mark.skipif(not may_be_realtime(), reason="needs the right to real-time priorities")
 
 
-def test_threads_that_no_verdict_waits_for_stand_back_and_the_others_do_not():
+def test_what_draws_pictures_stands_back_and_the_others_do_not():
     usual = niceness(threading.get_native_id())
-    with threads_named("recorder", "outbox-disk", "capture-top", "link-line", TIMER) as ids:
+    with threads_named("evidence", "recorder", "capture-top", "link-line", TIMER) as ids:
         Scheduling().settle()
-        assert [niceness(thread_id) for thread_id in ids] == [min(usual + BACKGROUND_NICE, 19)] * 2 + [usual] * 3
+        assert [niceness(thread_id) for thread_id in ids] == [min(usual + BACKGROUND_NICE, 19)] + [usual] * 4
 
 
 def test_the_names_are_those_of_threads():
