@@ -73,6 +73,7 @@ class Forms:
     def __init__(self, scribe: Scribe, fire: Mapping[str, Fire] | None = None) -> None:
         self._scribe, self._clock = scribe, scribe.clock
         self.fire = fire or {}
+        self._last_found: tuple[Detections | None, list[dict[str, Any]]] = None, []  # replaced whole: for any thread
 
     @property
     def has_unsure_clock(self) -> bool:
@@ -153,7 +154,14 @@ class Forms:
         return wire.utc_text(self._clock.utc_of(part.since_ns) + timedelta(milliseconds=fire.after_ms))
 
     def _found(self, detections: Detections) -> list[dict[str, Any]]:
-        """The best of them, in pixels of the camera's frame."""
+        """The best of them, in pixels of the camera's frame. Parts that crossed in one frame share the list."""
+        last, found = self._last_found
+        if last is not detections:
+            found = self._rows(detections)
+            self._last_found = detections, found
+        return found
+
+    def _rows(self, detections: Detections) -> list[dict[str, Any]]:
         columns = detections.classes, detections.scores, detections.boxes
         rows = zip(*(column[:MAX_DETECTIONS].tolist() for column in columns), strict=True)
         labels = self._scribe.labels

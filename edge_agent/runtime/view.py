@@ -1,7 +1,7 @@
 """What of a camera's picture is looked at, and which way up: turned by quarters and cut, whatever the camera."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import cv2
 
@@ -94,9 +94,8 @@ class View:
         seen = image[rows, columns]
         if self.rotation == 0:
             return seen
-        turned = spare.take((bottom - top, right - left, *image.shape[2:]))
-        cv2.rotate(seen, _TURNS[self.rotation], dst=turned)
-        return read_only(turned)
+        turned = cv2.rotate(seen, _TURNS[self.rotation], dst=spare.take((bottom - top, right - left, *image.shape[2:])))
+        return read_only(cast("Image", turned))
 
 
 class ViewedCamera:

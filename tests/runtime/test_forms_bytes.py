@@ -158,3 +158,17 @@ def test_what_cannot_be_written_is_a_value_error():
     decision = Decision("reject", (Reason("half a character: \ud800"),))
     with pytest.raises(ValueError, match="surrogates"):
         forms.verdict(scribe.head(7), forms.sent(Part("top", 7, 1, 2, 3), decision, 7, Sight()))
+
+
+def test_each_result_has_the_detections_of_its_own_frame():
+    scribe, forms = rig(wire.Clock(synced=True, max_error_ms=0.1), 10**9)
+    part = Part("top", 7, 1, 2, 3)
+
+    def written(score):
+        boxes, classes = np.array([[1, 2, 3, 4]], np.float32), np.zeros(1, np.int32)
+        sight = Sight(detections=Detections(boxes, np.array([score], np.float32), classes))
+        sent = forms.sent(part, Decision("pass"), 7, sight)
+        twice = {forms.result(scribe.head(8), sent, sight, None) for _ in range(2)}
+        return [[found.score for found in wire.Result.model_validate_json(result).detections] for result in twice]
+
+    assert [written(0.5), written(0.25), written(0.5)] == [[[0.5]], [[0.25]], [[0.5]]]

@@ -69,9 +69,7 @@ def _decode_raw(data: Bytes, *, size: Size, layout: tuple[tuple[int, ...], int, 
     pixels = cast("Image", data.reshape(-1)[:needed].reshape(shape))
     if conversion is None:
         return read_only(pixels)
-    bgr = spare.take((height, width, 3))
-    cv2.cvtColor(pixels, getattr(cv2, conversion), dst=bgr)
-    return read_only(bgr)
+    return read_only(cast("Image", cv2.cvtColor(pixels, getattr(cv2, conversion), dst=spare.take((height, width, 3)))))
 
 
 def _jpeg(data: Bytes, *, size: Size, halves: bool) -> Later:
@@ -157,6 +155,6 @@ def as_bgr(image: Image, spare: Pool) -> Image:
     channels = image.shape[2] if image.ndim == 3 else 1  # noqa: PLR2004 - (H, W) or (H, W, C)
     conversion = {1: cv2.COLOR_GRAY2BGR, 4: cv2.COLOR_BGRA2BGR}.get(channels)
     if conversion is not None:
-        given, image = image, spare.take((*image.shape[:2], 3))
-        cv2.cvtColor(given, conversion, dst=image)
+        # what it returns: one of 16 bits does not fit, and what lies in the spare memory is an older picture
+        image = cast("Image", cv2.cvtColor(image, conversion, dst=spare.take((*image.shape[:2], 3))))
     return read_only(image)
