@@ -167,6 +167,13 @@ def test_grey_and_alpha_pictures_become_bgr(shape):
     assert (image == 7).all()
 
 
+@pytest.mark.parametrize("shape", [(4, 6), (4, 6, 4)])
+def test_a_picture_of_16_bits_never_shows_the_one_before(shape):
+    pool = Pool()
+    as_bgr(np.full(shape, 7, np.uint8), pool)
+    assert (as_bgr(np.full(shape, 1000, np.uint16), pool) == 1000).all()
+
+
 def test_a_width_alone_is_refused():
     with pytest.raises(ValidationError, match="width and height go together"):
         Config(source=0, width=640)

@@ -313,6 +313,12 @@ def test_the_end_of_a_jpeg_is_found_whatever_stands_behind(length):
     assert decode_jpeg(array(jpeg(picture(60)) + bytes(length)), size=(WIDTH, HEIGHT)).shape == (HEIGHT, WIDTH, 3)
 
 
+@pytest.mark.parametrize("marker", [b"\xff\xdb", b"\xff\xc0", b"\xff\xc4", b"\xff\xda"])
+def test_bytes_that_fill_up_before_a_marker_are_nothing_wrong(marker):
+    data = jpeg(picture(60)).replace(marker, b"\xff\xff\xff" + marker, 1)
+    assert decode_jpeg(array(data), size=(WIDTH, HEIGHT)).shape == (HEIGHT, WIDTH, 3)
+
+
 # -- half of them -----------------------------------------------------------------------------------------------------
 
 

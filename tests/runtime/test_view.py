@@ -53,6 +53,12 @@ def test_nobody_can_write_on_what_is_seen(rotation, roi):
     assert not pixels_of(View(rotation, roi).of(picture(40, 40), Pool())).flags.writeable
 
 
+def test_a_picture_of_another_type_never_shows_the_one_before():
+    pool, view = Pool(), View(90, None)
+    pixels_of(view.of(picture(), pool))
+    assert (pixels_of(view.of(np.full((30, 40, 3), 1000, np.uint16), pool)) == 1000).all()
+
+
 def test_a_region_that_is_not_turned_is_the_same_memory():
     image = picture()
     seen = View(0, ((0.25, 0.0), (0.75, 0.5))).of(image, Pool())

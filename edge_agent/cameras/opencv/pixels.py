@@ -39,6 +39,7 @@ Layouts: https://docs.kernel.org/userspace-api/media/v4l/pixfmt.html
 """
 
 _START, _SCAN, _END = b"\xff\xd8", 0xDA, b"\xff\xd9"
+_FILL = 0xFF  # any number of these may stand before a marker (T.81, B.1.1.2)
 _NO_FRAME_HEADERS = frozenset({0xC4, 0xC8, 0xCC})  # Huffman tables, reserved, arithmetic conditioning
 _AT_ONCE = 4096  # bytes behind a JPEG's end are few, where there are any
 
@@ -128,6 +129,9 @@ def _headers(jpeg: bytes | memoryview) -> tuple[Size | None, int | None]:
         return None, None
     while at + 4 <= len(jpeg) and jpeg[at] == 0xFF:  # noqa: PLR2004 - what every marker begins with
         marker, length = struct.unpack_from(">xBH", jpeg, at)
+        if marker == _FILL:
+            at += 1
+            continue
         if marker == _SCAN:
             return size, at
         if marker in range(0xC0, 0xD0) and marker not in _NO_FRAME_HEADERS and at + 9 <= len(jpeg):
