@@ -18,7 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,7 +85,7 @@ class Soak:
         }
         return {**said, "sentence": sentence(said)}
 
-    def tenths(self, read: Any) -> list[rig.Spread]:
+    def tenths(self, read: Callable[[Heard], float]) -> list[rig.Spread]:
         """Of each tenth of what there is."""
         values = [read(it) for it in self.verdicts]
         size = len(values) // TENTHS
@@ -143,7 +143,7 @@ def listening(port: int) -> Iterator["queue.SimpleQueue[Heard]"]:
         client.loop_stop()
 
 
-def soak(wish: argparse.Namespace, folder: Path, port: int, tell: Any) -> Soak:
+def soak(wish: argparse.Namespace, folder: Path, port: int, tell: Callable[[Soak], None]) -> Soak:
     """Until there were so many verdicts."""
     config = rig.agent_config(port, wish.model, folder, fps=0)
     config["cameras"][0]["source"] = pictures(folder / "pictures", (1280, 720), of=wish.pictures)  # type: ignore[index]

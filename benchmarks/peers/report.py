@@ -337,7 +337,7 @@ def sentence(measured: Measured) -> str:
     """What it was measured on and with."""
     machine, theirs = measured["machine"], measured["ultralytics"]
     told = [
-        f"{machine['cores']} cores ({machine['processor']}), Linux {machine['kernel']}, Python {machine['python']}",
+        f"{machine['cores']} cores ({machine['processor']}), Linux {machine['kernel'].partition('-')[0]}, Python {machine['python']}",
         f"engines with {measured['threads']} thread{'s' if measured['threads'] > 1 else ''}",
         f"{measured['rounds']} rounds with windows of {measured['seconds']:g} s",
         f"load {machine['load_before']} before and {machine.get('load_after', '?')} after",
@@ -347,7 +347,7 @@ def sentence(measured: Measured) -> str:
     if measured["left_out"]:
         told.append(f"left out, for their files are not here: {', '.join(measured['left_out'])}")
     if measured["failed"]:
-        told.append(f"{len(measured['failed'])} steps failed ({'; '.join(measured['failed'])})")
+        told.append(f"{len(measured['failed'])} steps failed ({'; '.join(dict.fromkeys(measured['failed']))})")
     return "Measured on: " + "; ".join(told) + "."
 
 

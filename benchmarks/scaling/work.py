@@ -30,10 +30,8 @@ from edge_agent.runtime.mailbox import Taken
 STEP_NS = 40_000_000  # 25 frames a second
 STEPS = 5  # pictures in which a part moves on by the distance to the next: then the recording begins again
 FILLED = 0.7  # of that distance is the part itself
-BLOCK, WARM = (
-    4 * STEPS,
-    STEPS,
-)  # frames of a case in a row, the first not counted: they find the caches of the one before
+BLOCK = 4 * STEPS  # frames of a case in a row
+WARM = STEPS  # of them are not counted: they find the caches of the case before
 LABELS = {"0": "part", "1": "defect"}
 SIZES = {"1280x720": (1280, 720), "1920x1080": (1920, 1080), "3840x2160": (3840, 2160)}
 NUMBERS = (1, 10, 100, 1000)

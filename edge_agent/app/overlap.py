@@ -27,22 +27,21 @@ def scheduling_of(choice: Choice) -> Scheduling:
 
 
 def maker(config: AgentConfig, choice: Choice, mailroom: Mailroom, watches: Sequence[CameraWatch]) -> MakeAhead:
-    """What decides it for each engine that comes to serve."""
+    """What decides it for each engine that comes to serve. To be called before threads are kept to some cores."""
     profile = choice.profile
     threads = config.hardware.threads or (profile.threads if profile else None)
     has_cores = bool(profile and profile.scheduling.engine_cores and profile.scheduling.other_cores)
 
     def make(engine: Engine) -> Ahead | None:
-        leaves_a_core = has_cores or _leaves_a_core(engine, threads)
+        leaves_a_core = has_cores or _leaves_a_core(engine, threads, cores)
         if overlap == "off" or (overlap == "auto" and not leaves_a_core):
             return None
         return Ahead(mailroom, engine, watches, at_once=overlap == "throughput")
 
-    overlap = overlap_of(config, choice)
+    overlap, cores = overlap_of(config, choice), len(os.sched_getaffinity(0))
     return make
 
 
-def _leaves_a_core(engine: Engine, threads: int | None) -> bool:
+def _leaves_a_core(engine: Engine, threads: int | None, cores: int) -> bool:
     """Whether one is free while the engine runs. One on a device needs none; others take all, unless they are told not to."""
-    cores = len(os.sched_getaffinity(0))
     return cores > 1 if engine.is_on_device else cores > (threads or cores)

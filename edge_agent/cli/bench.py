@@ -47,8 +47,8 @@ def bench(  # noqa: PLR0913 - a command's options
 ) -> None:
     """Measure how much time the agent takes around the engine.
 
-    All of `run` in this process, on a private broker; the bare engine and the whole road take turns, so that a machine
-    that slows down favours neither.
+    All of `run` in this process, on a private broker; the bare engine and
+    the whole road take turns, so that a machine that slows down favours neither.
     """
     from edge_agent import logs
     from edge_agent.app.bench import run_bench

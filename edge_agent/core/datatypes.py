@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.errors import BadFrameError
+
 Array = NDArray[Any]
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int32]
@@ -65,6 +67,14 @@ class Later:
 def pixels_of(picture: Image | Later) -> Image:
     """All of them; raises `BadFrameError` where what the camera gave is no picture."""
     return picture.image if isinstance(picture, Later) else picture
+
+
+def require_picture(image: Image) -> None:
+    """Raises `BadFrameError` for what is not `(H, W, 3) uint8`: OpenCV would not write it into memory for one that is."""
+    if image.dtype != np.uint8 or image.shape[2:] != (3,):
+        raise BadFrameError(
+            f"the camera gave an array of {image.shape} {image.dtype}, and no picture of (H, W, 3) uint8"
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -50,7 +50,8 @@ class Ahead:
     ) -> None:
         self._mailroom, self._watches, self._at_once = mailroom, watches, at_once
         self._preprocessor = engine.preprocessor
-        self._spare = _Spare(engine) if isinstance(engine.preprocessor, Preprocessor) else None
+        own = engine.preprocessor
+        self._spare = _Spare(engine, own) if isinstance(own, Preprocessor) else None
         self._changed = threading.Condition(threading.Lock())  # of what both threads use: down to `_work_ns`
         self._run = self._runs = 0  # the run under way, by its number, 0 while there is none; and how many there were
         self._due_ns = 0  # when to begin
@@ -62,7 +63,6 @@ class Ahead:
         self._runs_ns: deque[int] = deque(maxlen=RECENT)
         self._began_ns = 0
         self._is_pressed = False  # frames come faster than they are judged, as far as the last one tells
-        self._shown: Letterbox | None = None  # whose padding stands in the engine's memory
         self.scheduling = Scheduling()
         self.used = 0
         self._thread = threading.Thread(target=self._work, name="ahead", daemon=True)
@@ -71,12 +71,13 @@ class Ahead:
         """Starts the thread. Once only."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Ends it, with the picture that it has begun."""
+    def stop(self) -> bool:
+        """Ends it, with the picture that it has begun. False where that one did not end in time."""
         with self._changed:
             self._is_over, self._run = True, 0
             self._changed.notify_all()
         self._thread.join(JOIN_S)
+        return not self._thread.is_alive()
 
     def wait_for(self, taken: Taken) -> Look | None:
         """Before anything is done with a picture: until nobody works on it here. What it looks like, where that was measured."""
@@ -92,13 +93,12 @@ class Ahead:
     def prepare(self, picture: Image | Later) -> Letterbox:
         """As the engine's own `Preprocessing.prepare`, which it calls where the picture is not ready."""
         place = self._place if self._picture is picture else None
-        if self._spare and place and self._shown and _same_padding(place, self._shown):
+        if self._spare and place:
             self._spare.copy(place)
         else:
             place = self._preprocessor.prepare(picture)
         if self._picture is picture:
             self._picture = None
-        self._shown = place
         return place
 
     def run_begins(self) -> None:
@@ -169,7 +169,8 @@ class Ahead:
 class _Spare:
     """Memory like that of the engine's input, and what writes pictures into it."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, own: Preprocessor) -> None:
+        self._own = own
         wanted = engine.model.inputs[0]
         bound = next(bound for bound in engine.backend.inputs if bound.spec.name == wanted.name)
         self._planar = bool(is_planar(bound.spec))
@@ -177,17 +178,11 @@ class _Spare:
         self.preprocessor = Preprocessor(BoundTensor(bound.spec, self._memory), engine.decoder.input_format)
 
     def copy(self, place: Letterbox) -> None:
-        """The rows that have something of the picture. The others hold the same padding in both."""
+        """The rows that have something of the picture; the others get their padding where there was something else."""
+        self._own.pad_around(place)
         np.copyto(self._rows(self._input, place), self._rows(self._memory, place))
 
     def _rows(self, array: Array, place: Letterbox) -> Array:
         rows = slice(place.pad_top, place.pad_top + place.inner_h)
         view: Array = array[0, :, rows] if self._planar else array[0, rows]
         return view
-
-
-def _same_padding(one: Letterbox, other: Letterbox) -> bool:
-    def padding(place: Letterbox) -> tuple[int, ...]:
-        return place.pad_left, place.pad_top, place.inner_w, place.inner_h
-
-    return padding(one) == padding(other)

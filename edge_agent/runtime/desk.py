@@ -193,7 +193,7 @@ class Desk:
         """Writes the verdict to the connection; why not, where that cannot be."""
         try:
             payload = self.forms.verdict(head, sent)
-        except ValueError:
+        except Exception:
             log.exception("verdict_not_written", part=sent.part.id)
             return "internal_error"
         remaining_ns = sent.part.valid_until_ns - self._clock.mono_ns()  # the last thing before it is sent

@@ -1,14 +1,14 @@
 """What verdicts and results say: from a part and what was seen of it to the bytes of a message.
 
 They are written as plain values, in the order of `wire.Verdict` and `wire.Result` and rounded as these do it: the same
-bytes in a fifth of the time that the models take. Nothing is validated here: names come out of the configuration and
-labels out of `Scribe.introduce`, which have looked at them, and words and codes are our own.
+bytes in a fifth of the time that the models take. Hardly anything is validated here: names come out of the configuration
+and labels out of `Scribe.introduce`, which have looked at them, and words are our own. Codes are a rule's, too.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from pydantic_core import to_json
 
@@ -19,6 +19,7 @@ from edge_agent.runtime.scribe import Scribe
 from edge_agent.wire import messages as wire
 
 MAX_DETECTIONS = 100
+_CODES = frozenset(get_args(wire.UnknownCode))
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +193,8 @@ def _reason(reason: Reason) -> dict[str, Any]:
     """Only what is set."""
     facts: dict[str, Any] = {}
     if reason.code is not None:
+        if reason.code not in _CODES:
+            raise ValueError(f"the reason's code {reason.code!r} is none of a verdict's: {', '.join(sorted(_CODES))}")
         facts["code"] = reason.code
     if reason.rule is not None:
         facts["rule"] = reason.rule

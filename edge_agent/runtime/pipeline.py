@@ -56,6 +56,7 @@ class Pipeline:
         self.make_ahead: MakeAhead | None = None
         self.scheduling = Scheduling()
         self._ahead: Ahead | None = None
+        self._has_left_one = False  # that hangs in a picture
         self._watches, self._clock = watches, clock
         self._mailroom, self._ledger, self._desk = mailroom, ledger, desk
         self._first = threading.Thread(target=self._run, name="pipeline", daemon=True)
@@ -82,9 +83,9 @@ class Pipeline:
         self._stop.set()
 
     def stop(self, timeout_s: float) -> bool:
-        """False where an engine did not return in time."""
+        """False where an engine, or what prepares pictures for it, did not return in time."""
         self._stop.set()
-        return self._engines.join(timeout_s)
+        return self._engines.join(timeout_s) and not self._has_left_one
 
     @property
     def engine(self) -> Engine | None:
@@ -149,7 +150,7 @@ class Pipeline:
         """Until its turn is over; then closes the engine, while the next one works already."""
         try:
             self.scheduling.serve(waits=engine.is_on_device)
-            with self.prepares_ahead(engine):
+            with self._prepares_ahead(engine):
                 self._loop(engine, turn)
         except BaseException as error:  # noqa: BLE001 - the main thread raises it
             self.failed = error
@@ -158,8 +159,8 @@ class Pipeline:
             engine.backend.close()
 
     @contextmanager
-    def prepares_ahead(self, engine: Engine) -> Iterator[None]:
-        """While the engine runs on one frame, the next is prepared, where that is wanted. For the thread that calls `judge`."""
+    def _prepares_ahead(self, engine: Engine) -> Iterator[None]:
+        """While the engine runs on one frame, the next is prepared, where that is wanted."""
         ahead = self.make_ahead(engine) if self.make_ahead else None
         if ahead is None:
             yield
@@ -170,7 +171,7 @@ class Pipeline:
             yield
         finally:
             self._ahead = None
-            ahead.stop()
+            self._has_left_one |= not ahead.stop()
 
     def _loop(self, engine: Engine, turn: Turn) -> None:
         while not self._stop.is_set() and not turn.over.is_set():

@@ -19,7 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge_agent.core.datatypes import Array, BoundTensor, Fit, Image, InputFormat, Later, TensorSpec
+from edge_agent.core.datatypes import Array, BoundTensor, Fit, Image, InputFormat, Later, TensorSpec, require_picture
 from edge_agent.core.heads import input_wh, is_planar
 from edge_agent.core.letterbox import Letterbox
 from edge_agent.errors import ModelError
@@ -83,14 +83,18 @@ class Preprocessor:
         """Puts a picture, `(H, W, 3) uint8` BGR, into the model's input and says where it lies there.
 
         Of a compressed one it takes half of the sides, where that costs less and is still more than the model sees.
+
+        Raises:
+            BadFrameError: what the camera gave is no picture.
         """
         if isinstance(picture, Later):
             image, shrunk = picture.at_least(_least(picture.size, self._model_wh, self._fmt.fit))
             frame_wh = picture.size
         else:
             image, shrunk, frame_wh = picture, 1, (picture.shape[1], picture.shape[0])
+        require_picture(image)
         way = self._ways.get((frame_wh, shrunk)) or self._find_way(frame_wh, shrunk)
-        self._pad_around(_inside(way.letterbox))
+        self.pad_around(way.letterbox)
         bgr: Array = image[way.cut]
         if way.interpolation is not None:
             cv2.resize(bgr, way.resized.shape[1::-1], dst=way.resized, interpolation=way.interpolation)
@@ -123,8 +127,9 @@ class Preprocessor:
         way = self._ways[frame_wh, shrunk] = _Way(letterbox, cut, how, resized, parts)
         return way
 
-    def _pad_around(self, inside: tuple[int, int, int, int]) -> None:
+    def pad_around(self, letterbox: Letterbox) -> None:
         """Where the picture before lay and this one will not: by rows of W * 3 numbers, or of W in each plane."""
+        inside = _inside(letterbox)
         if inside == self._inside:
             return
         (top, bottom, left, right), (old_top, old_bottom, old_left, old_right) = inside, self._inside

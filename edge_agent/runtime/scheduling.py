@@ -45,6 +45,8 @@ class Scheduling:
 
     def __init__(self, wanted: Wanted | None = None) -> None:
         self._wanted = wanted or Wanted()
+        is_pinned = self._wanted.engine_cores or self._wanted.other_cores
+        self._any = sorted(os.sched_getaffinity(0)) if is_pinned else []
         self.refused: set[str] = set()
 
     def begin(self) -> None:
@@ -78,7 +80,8 @@ class Scheduling:
             self._hurry(thread)
 
     def _pin(self, cores: Sequence[int]) -> None:
-        if cores:
+        """None: any, also where the thread that started this one is kept to some."""
+        if cores := cores or self._any:
             self._try(f"cores {list(cores)}", partial(os.sched_setaffinity, 0, cores))
 
     def _hurry(self, thread_id: int) -> None:

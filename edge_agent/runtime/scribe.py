@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from edge_agent.clock import SYSTEM, Clock
@@ -13,6 +14,7 @@ from edge_agent.wire.topics import Topics
 MODEL_NAME_BYTES = 48
 UNKNOWN_CLOCK = wire.Clock(synced=None, max_error_ms=None)
 CLOCK_FOR_NS = 1_000_000_000  # the kernel itself changes its bound on the error once a second
+STEPPED = timedelta(milliseconds=1)  # twice what a clock that is slewed gains in that time, 500 ppm at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class Scribe:
         self.labels: Sequence[str] = ()
         self._lock = threading.Lock()  # of the pages
         self._pages: dict[str, Page] = {}
-        self._clock_read: tuple[int, wire.Clock] | None = None  # when, and what it said
+        self._clock_read: tuple[int, datetime, wire.Clock] | None = None  # when, by both clocks, and what it said
 
     def introduce(self, engine: wire.Engine, model: ModelSpec) -> None:
         """From now on messages name this engine and this model."""
@@ -86,11 +88,14 @@ class Scribe:
 
     @property
     def wall_clock(self) -> wire.Clock:
-        """What the kernel says of the wall clock: its bound on the error grows by half a millisecond a second."""
+        """What the kernel says of the wall clock: its bound on the error grows by half a millisecond a second.
+
+        Where the clock was set meanwhile, what was said before holds no more.
+        """
         now_ns, read = self.clock.mono_ns(), self._clock_read
-        if read is None or now_ns - read[0] >= CLOCK_FOR_NS:
-            read = self._clock_read = now_ns, self._read_wall_clock()
-        return read[1]
+        if read is None or now_ns - read[0] >= CLOCK_FOR_NS or abs(self.clock.utc_of(read[0]) - read[1]) > STEPPED:
+            read = self._clock_read = now_ns, self.clock.utc_of(now_ns), self._read_wall_clock()
+        return read[2]
 
     def page(self, topic: str) -> Page:
         """To be entered (`with`): the common fields of the next message of a topic; its number is used up."""

@@ -55,7 +55,7 @@ def test_the_agent_goes_on_after_a_pause(frames, tmp_path):
         window = course.measure("edge-agent", 0, 0.2, 2, lambda: pauses.append(time.sleep(0.3)))
     assert len(pauses) == 2
     assert any(it.began_ms > window.pauses[0][1] for it in window.seen)
-    assert max(interval_ms for interval_ms, _ in window.intervals()) < 300
+    assert len(window.intervals()) < len(window.seen) - 1
 
 
 def test_no_interval_has_a_pause_in_it():

@@ -478,14 +478,7 @@ def test_the_watchdog_is_no_longer_fed_while_a_driver_hangs(environment, tmp_pat
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [
-        ("width", 640),
-        ("fps", 30),
-        ("format", "MJPG"),
-        ("exposure", "auto"),
-        ("gain", 1),
-        ("focus", 0),
-    ],
+    [("width", 640), ("fps", 30), ("format", "MJPG"), ("exposure", "auto"), ("gain", 1), ("focus", 0)],
 )
 @pytest.mark.parametrize(("source", "medium"), [("rtsp://10.0.0.5/main", "stream"), ("belt.mp4", "file")])
 def test_only_devices_can_be_asked(key, value, source, medium):

@@ -19,6 +19,8 @@ from tests.runtime.works import Works, picture
 SIZES = ((64, 64), (128, 64), (64, 96), (64, 64), (128, 64), (128, 64))
 """Width and height: padding at the sides, above and below, and none."""
 
+PATIENCE_S = 20
+
 
 def noise(seq, size=(64, 64)):
     width, height = size
@@ -56,6 +58,23 @@ def seen_by(works):
 
     backend.infer = infer_and_keep
     return inputs
+
+
+@contextmanager
+def long_runs(works):
+    """No run of the engine ends before the block does."""
+    backend, is_over = works.pipeline.engine.backend, threading.Event()
+    infer = backend.infer
+
+    def infer_then():
+        is_over.wait(PATIENCE_S)
+        return infer()
+
+    backend.infer = infer_then
+    try:
+        yield
+    finally:
+        is_over.set()
 
 
 @pytest.mark.parametrize("how", ["in time", "at once"])
@@ -121,13 +140,14 @@ def test_while_the_engine_rests_nothing_is_prepared_ahead(tmp_path):
 
 
 def test_of_a_newer_picture_the_older_is_prepared_in_vain_and_dropped(tmp_path):
-    path, pictures = record(tmp_path / "m.npz", [], hang_after=1, hang_s=0.3), Compressed()
-    with Works(path, ahead="at once", lossless=False, deadline_ms=20_000) as works:
-        works.show(pictures.frame(0))
-        wait_for(lambda: works.ledger.opened)
-        for seq in (1, 2):
-            works.show(pictures.frame(seq))
-            wait_for(lambda seq=seq: seq in pictures.decoded)
+    pictures = Compressed()
+    with Works(record(tmp_path / "m.npz", []), ahead="at once", lossless=False, deadline_ms=20_000) as works:
+        with long_runs(works):
+            works.show(pictures.frame(0))
+            wait_for(lambda: works.ledger.opened)
+            for seq in (1, 2):
+                works.show(pictures.frame(seq))
+                wait_for(lambda seq=seq: seq in pictures.decoded)
         works.verdicts(2)
         assert [r["frame"]["seq"] for r in works.results(2)] == [0, 2]
         assert pictures.by == {"pipeline", "ahead"}
@@ -137,16 +157,13 @@ def test_of_a_newer_picture_the_older_is_prepared_in_vain_and_dropped(tmp_path):
 def test_in_time_means_not_before_the_run_is_about_to_end(tmp_path):
     pictures, began = Compressed(), []
     with Works(record(tmp_path / "m.npz", [], latency_ms=100), ahead="in time", deadline_ms=20_000) as works:
-        works.show(picture())
-        works.verdicts(1)
-        wait_for(lambda: works.pipeline.is_idle)
         infer = works.pipeline.engine.backend.infer
         works.pipeline.engine.backend.infer = lambda: (began.append(time.monotonic()), infer())[1]
-        works.show(picture(1))
-        wait_for(lambda: began)
+        works.show(picture(0), picture(1))  # the second has to wait for the engine: from then on the next is prepared
+        wait_for(lambda: len(began) == 2)
         works.show(pictures.frame(2))
         wait_for(lambda: pictures.decoded)
-        assert time.monotonic() - began[0] > 0.05
+        assert time.monotonic() - began[1] > 0.05
         works.verdicts(3)
 
 
@@ -178,9 +195,10 @@ def test_for_a_camera_that_is_watched_the_whole_picture_is_decoded(tmp_path):
             return noise(1)
 
     watches = (CameraWatch("top", Limits()),)
-    works = Works(record(tmp_path / "m.npz", [], latency_ms=10), ahead="at once", watches=watches, deadline_ms=20_000)
-    with works:
-        works.show(picture(0), Frame(Watched(lambda: noise(1), (64, 64)), 1, time.monotonic_ns()))
+    with Works(record(tmp_path / "m.npz", []), ahead="at once", watches=watches, deadline_ms=20_000) as works:
+        with long_runs(works):
+            works.show(picture(0), Frame(Watched(lambda: noise(1), (64, 64)), 1, time.monotonic_ns()))
+            wait_for(lambda: asked)
         works.verdicts(2)
         assert asked[0] == "ahead"
 
@@ -240,6 +258,27 @@ def test_the_picture_is_let_go_once_the_engine_has_it(tmp_path):
     ahead.stop()
 
 
+def test_a_picture_of_another_size_than_the_last_is_not_prepared_a_second_time(tmp_path):
+    room, engine = Mailroom(), engine_of(record(tmp_path / "m.npz", []))
+    ahead, box, own = Ahead(room, engine, at_once=True), room.add(), []
+    ahead.start()
+    ahead.prepare(noise(0, (64, 96)))
+    prepare = engine.preprocessor.prepare
+    engine.preprocessor.prepare = lambda picture: (own.append(picture), prepare(picture))[1]
+    ahead.run_begins()
+    box.put(Frame(noise(1, (128, 64)), 1, time.monotonic_ns()))
+    wait_for(lambda: ahead._place)
+    ahead.run_ended()
+    taken = room.take(0)
+    ahead.wait_for(taken)
+    ahead.prepare(taken.frame.picture)
+    ahead.stop()
+    seen = engine.backend.inputs[0].array.copy()
+    prepare(noise(1, (128, 64)))
+    assert own == []
+    np.testing.assert_array_equal(seen, engine.backend.inputs[0].array)
+
+
 def test_it_ends_while_the_engine_hangs_and_nothing_comes(tmp_path):
     ahead = Ahead(Mailroom(), engine_of(record(tmp_path / "m.npz", [])), at_once=True)
     ahead.start()
@@ -258,3 +297,25 @@ def test_each_engine_has_its_own(tmp_path):
         works.show(picture(2), picture(3))
         works.verdicts(4)
         assert not first._thread.is_alive()
+
+
+def test_a_picture_that_nobody_gets_done_with_is_told_at_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("edge_agent.runtime.ahead.JOIN_S", 0.01)
+    at_work, is_over = threading.Event(), threading.Event()
+
+    def hang():
+        at_work.set()
+        is_over.wait(PATIENCE_S)
+        return noise(1)
+
+    with Works(record(tmp_path / "m.npz", []), ahead="at once", lossless=False, deadline_ms=20_000) as works:
+        with long_runs(works):
+            works.show(picture(0))
+            wait_for(lambda: works.ledger.opened)
+            works.show(Frame(Later(hang, (64, 64)), 1, time.monotonic_ns()))
+            assert at_work.wait(PATIENCE_S)
+            works.show(picture(2))
+        works.verdicts(2)
+        assert not works.pipeline.stop(PATIENCE_S)
+        is_over.set()
+        works.pipeline._has_left_one = False  # the station ends in order

@@ -283,6 +283,15 @@ def test_names_that_a_model_file_makes_too_long_are_cut_and_do_no_harm(station, 
     assert (len(verdict["model"]["name"]), len(verdict["model"]["version"])) == (48, 48)
 
 
+@pytest.mark.parametrize("reason", [Reason("own", code="odd"), Reason("own", label=5)], ids=["a code", "no text"])
+def test_a_verdict_that_a_rule_makes_impossible_is_not_sent_and_counted(station, line, reason):
+    with pytest.raises((ValueError, TypeError)):  # of its record, whoever judges tells that
+        station.desk.judged(station.open_part(), Decision("unknown", (reason,)), seen())
+    assert line.sent == []
+    assert station.desk.unsent.totals == {"internal_error": 1}
+    assert station.desk.verdicts["unknown"] == 1
+
+
 def test_the_longest_camera_id_is_no_problem(line):
     camera = "c" * 64
     with Station(one_after_the_other(line), cameras=(camera,)) as station:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from edge_agent.core.datatypes import BoundTensor, InputFormat, Later, Quantisation, TensorSpec
 from edge_agent.core.letterbox import Letterbox
-from edge_agent.errors import ModelError
+from edge_agent.errors import BadFrameError, ModelError
 from edge_agent.runtime.preprocess import Preprocessor
 
 PLAIN = {
@@ -336,3 +336,14 @@ def test_halves_and_wholes_may_take_turns():
         assert not target.array[0, 14:50].any()
         preprocessor.prepare(image)
         np.testing.assert_array_equal(target.array, reference(image, target.spec, InputFormat(), planar=False))
+
+
+@pytest.mark.parametrize(
+    "given", [np.zeros((40, 50, 3), np.uint16), np.zeros((40, 50), np.uint8), np.zeros((40, 50, 4), np.uint8)]
+)
+@pytest.mark.parametrize("planar", [False, True])
+def test_what_is_no_picture_is_a_bad_frame_and_is_not_taken_for_the_one_before(given, planar):
+    preprocessor = Preprocessor(bound(np.float32, (32, 32), planar=planar), InputFormat())
+    preprocessor.prepare(picture(50, 40))
+    with pytest.raises(BadFrameError, match="no picture"):
+        preprocessor.prepare(given)

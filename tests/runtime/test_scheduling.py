@@ -93,6 +93,30 @@ def test_what_is_prepared_ahead_runs_beside_the_engine():
     assert in_thread(prepare) == {CORES[-1]}
 
 
+@pytest.mark.skipif(len(CORES) < 2, reason="has one core")
+def test_where_only_the_others_have_cores_the_engine_runs_on_any():
+    def begin():
+        scheduling = Scheduling(Wanted(other_cores=CORES[:1]))
+        scheduling.begin()
+        return os.sched_getaffinity(0), in_thread(lambda: (scheduling.before_engine(), os.sched_getaffinity(0))[1])
+
+    before = sys.getswitchinterval()
+    try:
+        assert in_thread(begin) == ({CORES[0]}, set(CORES))
+    finally:
+        sys.setswitchinterval(before)
+
+
+@pytest.mark.skipif(len(CORES) < 2, reason="has one core")
+def test_where_only_the_engine_has_cores_what_is_prepared_ahead_runs_on_any():
+    def prepare():
+        scheduling = Scheduling(Wanted(engine_cores=CORES[:1]))
+        scheduling.before_engine()
+        return in_thread(lambda: (scheduling.prepare_ahead(), os.sched_getaffinity(0))[1])
+
+    assert in_thread(prepare) == set(CORES)
+
+
 def test_without_a_wish_threads_run_where_they_like():
     def begin():
         scheduling = Scheduling()

@@ -12,7 +12,7 @@ from edge_agent.core.datatypes import Frame
 from edge_agent.errors import CameraLostError, FrameTimeoutError
 
 JITTER = 0.3  # of the interval, either way: cameras and belts do not keep step with an engine
-_LOOK_NS = 500_000
+_LOOK_NS = 500_000  # so often it is looked whether the frame before was judged
 
 
 @dataclass(eq=False, slots=True)

@@ -26,7 +26,6 @@ DEVICE = {"site": "bench", "area": "bench", "line": "1", "cell": "bench"}
 NO_END_MS = 60_000.0  # no verdict is to be late, whatever the engine takes: what is measured is how long it takes
 PICTURE = "picture.jpg"
 _ARM_S = 30.0
-_ARM_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)

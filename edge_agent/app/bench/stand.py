@@ -5,6 +5,7 @@ import queue
 import threading
 import time
 import tracemalloc
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from edge_agent.app.agent import build
@@ -17,6 +18,7 @@ from edge_agent.errors import EdgeAgentError
 from edge_agent.runtime.agent import Agent, Wish
 from edge_agent.runtime.capture import Capture
 from edge_agent.runtime.engine import Engine
+from edge_agent.runtime.stages import Stages
 
 FRAME, LINE, FULL = "frame", "line", "full"
 """Cameras: each frame is a part; what crosses a line is one; each frame is, and the next is there as soon as one is taken."""
@@ -26,7 +28,7 @@ LEAST_RUNS = 10
 SETTLE_S = 120.0  # for what is under way on a slow board
 QUIET_S = 0.5  # for records that are still to be sent; what takes longer is part of a full load
 TRACED, TRACED_SKIPPED = 24, 8
-_NEVER_S = 1e9
+_NEVER_S = 1e9  # a camera that is told to give nothing is not lost
 _LOOK_S = 0.002
 _UP_S = 10.0
 
@@ -97,8 +99,8 @@ class Stand:
         """Each of the cameras gives a frame every `interval_s`, with jitter, 0: whenever one is taken. For `alone` see `Pace`."""
         self._settle()
         dropped = self._dropped()
-        self._sendings, stages = [], self.agent.pipeline.stages
-        stages.clear()
+        stages = deque[Stages]()  # of all frames of the block: by itself the pipeline keeps only the last ones
+        self._sendings, self.agent.pipeline.stages = [], stages
         for name in cameras:
             self._feeds[name].give(Pace(interval_s, alone=alone))
         time.sleep(seconds)

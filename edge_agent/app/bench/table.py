@@ -95,7 +95,7 @@ def _resources(told: Mapping[str, Any]) -> Iterator[Text]:
     )
     yield Text(
         f"Memory a frame takes, KiB: by Python and numpy at once {_stretches(allocations['most_at_once_kib'])}; fresh pages "
-        f"{_stretches(allocations['fresh_pages_kib'])}; more than 64 at once in {allocations['frames_above_64_kib']} of "
+        f"{_stretches(allocations['fresh_pages_kib'])}, above 64 of them in {allocations['frames_above_64_kib']} of "
         f"{allocations['frames']} frames."
     )
     machine = told["machine"]

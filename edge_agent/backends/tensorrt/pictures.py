@@ -12,7 +12,7 @@ from importlib.resources import files
 
 import numpy as np
 
-from edge_agent.core.datatypes import Array, Image, InputFormat, Later, TensorSpec, pixels_of
+from edge_agent.core.datatypes import Array, Image, InputFormat, Later, TensorSpec, pixels_of, require_picture
 from edge_agent.core.heads import input_wh, is_planar
 from edge_agent.core.letterbox import Letterbox
 from edge_agent.cuda import Arguments, Cuda, DeviceMemory, HostMemory
@@ -90,6 +90,7 @@ class GpuPreprocessor:
     def prepare(self, picture: Image | Later) -> Letterbox:
         """Puts a picture, `(H, W, 3) uint8` BGR, into the model's input and says where it lies there."""
         image = pixels_of(picture)
+        require_picture(image)
         frame_wh, is_packed = (image.shape[1], image.shape[0]), image.flags.c_contiguous
         letterbox = self._letterbox
         if letterbox is None or (letterbox.frame_w, letterbox.frame_h) != frame_wh or is_packed != self._is_packed:

@@ -71,7 +71,7 @@ def size_of(capture: "cv2.VideoCapture") -> tuple[int, int]:
 
 
 def fourcc_of(capture: "cv2.VideoCapture") -> str:
-    """How it packs its pixels, in four signs."""
+    """How it packs its pixels: a FourCC."""
     import cv2
 
     return (int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF).to_bytes(4, "little").decode("ascii", "replace")

@@ -4,9 +4,8 @@ import pytest
 
 from edge_agent.app.bench.figures import Block, Sending, range_of, rate, spread, stage_times
 from edge_agent.core.parts import Decision, Part
-from edge_agent.runtime.forms import Sent
+from edge_agent.runtime.forms import Latency, Sent
 from edge_agent.runtime.stages import Stages
-from edge_agent.wire.messages import Latency
 
 MS = 1_000_000
 

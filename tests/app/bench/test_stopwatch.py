@@ -101,7 +101,7 @@ def test_fresh_pages_show_each_large_piece_whichever_thread_takes_it():
 
     def take():
         meter()
-        for _ in range(3):
+        for _ in range(4):
             meter.begin()
             np.ones(100_000, np.uint8)
             amounts.append(meter())
@@ -109,8 +109,8 @@ def test_fresh_pages_show_each_large_piece_whichever_thread_takes_it():
     thread = threading.Thread(target=take)
     thread.start()
     thread.join()
-    assert len(amounts) == 3
-    assert min(amounts) > LARGE_BYTES
+    assert len(amounts) == 4
+    assert min(amounts[1:]) > LARGE_BYTES  # the first may lie in what a thread before this one has touched
 
 
 class Rising:
