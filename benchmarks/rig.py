@@ -91,7 +91,7 @@ def agent_config(port: int, model: Path, folder: Path, *, fps: float, parts: boo
     camera = {"id": "top", "kind": "replay", "source": PHOTOS, "fps": fps, "loop": True, "trigger": trigger}
     return {
         "device": DEVICE,
-        "model": {"path": model},
+        "model": {"path": model.absolute()},
         "cameras": [camera],  # type: ignore[dict-item]  # a list of tables
         "records": {"folder": folder / "records"},
         "log": {"format": "json"},

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from paho.mqtt.client import MQTTMessage
+from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks import rig
@@ -161,7 +162,7 @@ def soak(wish: argparse.Namespace, folder: Path, port: int, tell: Callable[[Soak
                     write(wish.out, state.document())
                 tell(state)
         except (rig.BenchmarkError, KeyboardInterrupt) as reason:  # what there is, is worth being told
-            print(f"cut short: {reason or 'interrupted'}", file=sys.stderr)
+            print(f"cut short: {str(reason) or 'interrupted'}", file=sys.stderr)
         finally:
             process.stop()
     return state
@@ -193,7 +194,9 @@ def main() -> None:
     """Runs and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=100_000, help="how many (default: 100000)")
-    parser.add_argument("--model", type=Path, default=MODEL if MODEL.exists() else TFLITE)
+    parser.add_argument(
+        "--model", type=Path, default=MODEL if MODEL.exists() else TFLITE, help="(default: %(default)s)"
+    )
     parser.add_argument("--recorded", action="store_true", help="a recording in place of the engine")
     parser.add_argument(
         "--pictures", type=Path, default=rig.PHOTOS, help="a folder (default: the photos of the examples)"
@@ -207,7 +210,7 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as name,
         running_broker(Path(name), rig.BROKER + NO_WINDOW * wish.recorded) as broker,
-        Progress(transient=True) as bar,
+        Progress(console=Console(stderr=True), transient=True) as bar,
     ):
         if wish.recorded:
             wish.model = rig.recording(Path(name) / "one.npz")

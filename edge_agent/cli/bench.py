@@ -50,12 +50,15 @@ def bench(  # noqa: PLR0913 - a command's options
     All of `run` in this process, on a private broker; the bare engine and
     the whole road take turns, so that a machine that slows down favours neither.
     """
-    from edge_agent import logs
+    from edge_agent import logs, plugins
     from edge_agent.app.bench import run_bench
     from edge_agent.app.bench.setting import Wish
     from edge_agent.app.demo.broker import find_mosquitto
     from edge_agent.app.detect import decoder_of
 
+    known = ("auto", *plugins.kinds("backends"))
+    if backend not in known:
+        raise UsageError(f"--backend: there is no engine {backend!r}; there are {', '.join(known)}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started ends in order, as with Ctrl-C
     logs.configure("error")
     table = decoder_of(decoder).model_dump(mode="json", exclude_none=True) if decoder else None

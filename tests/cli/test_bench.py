@@ -151,6 +151,7 @@ def test_without_mosquitto_verdicts_go_nowhere_and_the_rest_is_measured(model):
         (["--model", TFLITE, "--size", "wide"], "--size: 'wide' is no size"),
         (["--model", TFLITE, "--size", "9000x9000"], "--size: '9000x9000' is no size"),
         (["--model", TFLITE, "--source", "nowhere"], "--source: there is no file or folder nowhere"),
+        (["--model", TFLITE, "--backend", "abacus"], "--backend: there is no engine 'abacus'"),
         (["--model", TFLITE, "--compare", "abacus"], "--compare: there is no engine 'abacus'"),
     ],
 )

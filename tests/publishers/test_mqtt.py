@@ -243,7 +243,7 @@ def test_a_broker_that_stops_is_noticed_by_poll_and_by_send(broker):
     broker.stop()
     reason = poll_until_lost(publisher)
     assert re.search("the connection broke: (the other side closed it|Connection reset by peer)", reason)
-    with pytest.raises(PublisherLostError, match="the other side closed it|Connection reset by peer"):
+    with pytest.raises(PublisherLostError, match=r"the other side closed it|Connection reset by peer"):
         publisher.send(Message("a", b"{}"))
     publisher.close()
 
