@@ -54,10 +54,10 @@ def run(path: Path) -> None:
         log.info("starting", config=str(path), config_sha256=loaded.sha256, session=agent.scribe.identity.session)
         try:
             agent.pipeline.scheduling.begin()
+            gc.enable()  # from here on it may take long: an engine may have to be built
             agent.start()
             agent.pipeline.scheduling.settle()
             gc.freeze()  # what comes after this is little to look through: a fraction of a millisecond in ten seconds
-            gc.enable()
             while agent.wait() == "reload":
                 loaded = reload(agent, connector, loaded)
         except Exception as error:

@@ -19,7 +19,7 @@ def run(
     SIGTERM and Ctrl-C stop it within five seconds; SIGHUP reads the configuration again.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the agent listens to it: by itself it would end the process
-    gc.disable()  # next to nothing is garbage before the line runs, and looking for it takes a twentieth of the start
+    gc.disable()  # next to nothing of what is loaded now is garbage, and looking for it takes a twentieth of the start
     from edge_agent.app.run import run as run_agent
 
     run_agent(config)

@@ -299,8 +299,7 @@ def test_each_engine_has_its_own(tmp_path):
         assert not first._thread.is_alive()
 
 
-def test_a_picture_that_nobody_gets_done_with_is_told_at_the_end(tmp_path, monkeypatch):
-    monkeypatch.setattr("edge_agent.runtime.ahead.JOIN_S", 0.01)
+def test_a_picture_that_nobody_gets_done_with_is_told_at_the_end(tmp_path):
     at_work, is_over = threading.Event(), threading.Event()
 
     def hang():
