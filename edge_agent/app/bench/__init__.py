@@ -71,18 +71,18 @@ def run_bench(wish: Wish, tell: Tell, mosquitto: str | None) -> dict[str, Any]:
     compared = (other[1], tallies[1]) if other else None
     return document(
         Measured(
-            setting,
-            outlet,
-            subject,
-            tallies[0],
-            compared,
-            memory_taken,
-            pages_touched,
-            starts,
-            memory,
-            failures,
-            unsent,
-            load_before,
+            setting=setting,
+            outlet=outlet,
+            subject=subject,
+            tally=tallies[0],
+            other=compared,
+            memory_taken=memory_taken,
+            pages_touched=pages_touched,
+            starts=starts,
+            memory=memory,
+            failures=failures,
+            unsent=unsent,
+            load_before=load_before,
         )
     )
 
