@@ -30,7 +30,7 @@ class Pace:
 class Feed:
     """Stands in for a camera of the running agent: its capture thread reads it. Any thread may call the rest.
 
-    `given` counts the frames that were handed out. `is_free` says whether all frames that were have been judged.
+    `count` is how many frames were handed out. `is_free` says whether all frames that were have been judged.
     """
 
     def __init__(self, reel: Reel, seed: int, is_free: Callable[[], bool]) -> None:
@@ -40,7 +40,7 @@ class Feed:
         self._wake = threading.Condition()
         self._pace: Pace | None = None
         self._due_ns = 0
-        self.given = 0
+        self.count = 0
         self._is_closed = False
 
     @property
@@ -77,7 +77,7 @@ class Feed:
     def _next(self, pace: Pace) -> Frame:
         self._due_ns += int(pace.interval_s * 1e9 * (1 + JITTER * self._random.uniform(-1, 1)))
         self._due_ns = max(self._due_ns, time.monotonic_ns() - int(pace.interval_s * 1e9))  # what is missed is missed
-        seq, self.given = self.given, self.given + 1
+        seq, self.count = self.count, self.count + 1
         if pace.left is not None:
             pace.left -= 1
             self._pace = pace if pace.left else None

@@ -175,7 +175,7 @@ class Stand:
     def _all_is_judged(self) -> bool:
         counts = [box.counts for box in self.agent.mailboxes.values()]
         pipeline = self.agent.pipeline
-        given = sum(feed.given for feed in self._feeds.values())
+        given = sum(feed.count for feed in self._feeds.values())
         judged = pipeline.durations.of["total"].up_to()[-1] + pipeline.failures
         return given == sum(one.made for one in counts) and judged == given - sum(one.dropped for one in counts)
 
