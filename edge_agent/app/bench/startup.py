@@ -26,7 +26,7 @@ PARTS = ("interpreter", "imports", "configuration", "engine", "camera", "verdict
 _PATIENCE_S = 120.0
 _LOOK_S = 0.01
 _STARTER = (
-    "import sys, time; began_ns = time.monotonic_ns(); import edge_agent.cli, edge_agent.app.run; "
+    "import gc, sys, time; began_ns = time.monotonic_ns(); import edge_agent.cli; gc.disable(); import edge_agent.app.run; "
     "print(began_ns, time.monotonic_ns(), file=sys.stderr, flush=True); edge_agent.cli.main()"
 )
 
