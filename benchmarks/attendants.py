@@ -29,6 +29,7 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks import rig
+from benchmarks.arguments import at_least, positive
 from benchmarks.attended import PARTS
 from benchmarks.verdicts import Ear
 from edge_agent.models.bundled import ONNX
@@ -187,9 +188,9 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=PARTS, action="append", help="only this one; may be given again")
-    parser.add_argument("--repeat", type=int, default=8, help="windows (default: 8)")
-    parser.add_argument("--seconds", type=float, default=30, help="of a window (default: 30)")
-    parser.add_argument("--fps", type=float, default=20, help="parts a second of each agent (default: 20)")
+    parser.add_argument("--repeat", type=at_least(1), default=8, help="windows (default: 8)")
+    parser.add_argument("--seconds", type=positive, default=30, help="of a window (default: 30)")
+    parser.add_argument("--fps", type=positive, default=20, help="parts a second of each agent (default: 20)")
     parser.add_argument("--bundled", action="store_true", help="judge with the bundled model, not with a recording")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     wish = parser.parse_args()

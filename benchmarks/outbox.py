@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks import rig
+from benchmarks.arguments import at_least, existing_folder, positive
 from edge_agent.core.ports import Message, Publisher
 from edge_agent.errors import PublisherLostError
 from edge_agent.publishers import mqtt
@@ -38,7 +40,7 @@ def message(number: int) -> Message:
 
 
 @contextmanager
-def outbox_in(folder: Path, port: int | None, **limits: float) -> Iterator[Outbox]:
+def outbox_in(folder: Path, port: int | None) -> Iterator[Outbox]:
     """A running outbox; without a port there is no broker."""
 
     def connect() -> Publisher:
@@ -47,7 +49,7 @@ def outbox_in(folder: Path, port: int | None, **limits: float) -> Iterator[Outbo
         return mqtt.create(mqtt.Config(host="127.0.0.1", port=port), "ea-benchmark-records")
 
     link = Link("records", connect)
-    outbox = Outbox(link, folder=folder, **{**LIMITS, **limits})
+    outbox = Outbox(link, folder=folder, **LIMITS)
     outbox.start()
     link.start()
     try:
@@ -66,7 +68,7 @@ def percentiles(name: str, values_s: Sequence[float]) -> None:
 
 def measure_put(folder: Path, rows: int, per_s: float) -> None:
     """How long the caller waits, and how long until a row is on disk, at a rate a line may have."""
-    took_s, on_disk_s = [], []
+    took_s, on_disk_s = list[float](), list[float]()
     with outbox_in(folder, None) as outbox:
         ended = threading.Event()
         lag = threading.Thread(target=_watch_lag, args=(outbox, ended, on_disk_s))
@@ -152,10 +154,11 @@ def measure_drain(folder: Path, broker_folder: Path, rows: int) -> None:
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
-    parser.add_argument("--rows", type=int, default=20_000)
-    parser.add_argument("--per-s", type=float, default=100, help="rate for the time that put takes")
+    parser.add_argument("--folder", type=existing_folder, default=Path(tempfile.gettempdir()))
+    parser.add_argument("--rows", type=at_least(100), default=20_000)
+    parser.add_argument("--per-s", type=positive, default=100, help="rate for the time that put takes")
     wish = parser.parse_args()
+    rig.require_mosquitto()
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, {wish.folder}", flush=True)
     with tempfile.TemporaryDirectory(dir=wish.folder) as name:
         folder = Path(name)
@@ -166,4 +169,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    rig.run(main)

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import rig
+from benchmarks.arguments import at_least, figures, positive
 from benchmarks.peers import environment, report
 from benchmarks.peers.subjects import NAMES, SIZES, SUBJECTS, Bare, Course, Subject, Window, write_frames
 from edge_agent.app.demo.children import own_command
@@ -131,6 +132,10 @@ def bench(subject: Subject, size: str, threads: int, folder: Path, frames: Path)
 def measure(wish: argparse.Namespace, peers: Path | None, folder: Path) -> Entry:
     """All rounds, and the bench of each model and size; written to the file after each step."""
     subjects = {name: SUBJECTS[name] for name in wish.model if SUBJECTS[name].path.exists()}
+    if not subjects:
+        raise rig.BenchmarkError(
+            f"none of these models is here: {', '.join(str(SUBJECTS[it].path) for it in wish.model)}"
+        )
     measured: Entry = {
         "machine": rig.machine() | {"processor": processor()},
         "threads": wish.threads,
@@ -201,11 +206,11 @@ def peers_python(folder: Path) -> Path | None:
 
 def write(measured: Entry, wish: argparse.Namespace, peers: Path) -> None:
     """Tables and pictures into the documentation."""
-    extra = {name: json.loads(path.read_text()) for name in ("scale", "soak") if (path := getattr(wish, name))}
+    extra = {name: said for name in ("scale", "soak") if (said := getattr(wish, name))}
     with tempfile.TemporaryDirectory() as name:
-        figures = Path(name, "figures.json")
-        figures.write_text(json.dumps(report.figures(measured, extra)))
-        subprocess.run([peers, PLOTS, figures, REPO / "docs" / "pictures"], check=True)
+        plotted = Path(name, "figures.json")
+        plotted.write_text(json.dumps(report.figures(measured, extra)))
+        subprocess.run([peers, PLOTS, plotted, REPO / "docs" / "pictures"], check=True)
     page = REPO / "docs" / "performance.md"
     page.write_text(report.fill(page.read_text(), measured, extra))
 
@@ -214,23 +219,29 @@ def wished() -> argparse.Namespace:
     """What the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="2 rounds of 2 s, at 1280x720")
-    parser.add_argument("--rounds", type=int, help="(default: 5)")
-    parser.add_argument("--seconds", type=float, help="of each window (default: 4)")
+    parser.add_argument("--rounds", type=at_least(1), help="(default: 5)")
+    parser.add_argument("--seconds", type=positive, help="of each window (default: 4)")
     parser.add_argument("--model", action="append", choices=SUBJECTS, help="may be repeated (default: all)")
     parser.add_argument("--size", action="append", choices=SIZES, help="of the frames; may be repeated (default: all)")
     threads = max(1, (os.cpu_count() or 1) - 1)
-    parser.add_argument("--threads", type=int, default=threads, help=f"of all engines (default here: {threads})")
+    parser.add_argument(
+        "--threads", type=at_least(1), default=threads, help=f"of all engines (default here: {threads})"
+    )
     parser.add_argument("--environment", type=Path, default=environment.default_folder(), help="of ultralytics")
     kept = environment.default_folder().parent / "performance.json"
     parser.add_argument("--file", type=Path, default=kept, help=f"where the figures are kept (default: {kept})")
     parser.add_argument("--write", action="store_true", help="tables and plots into docs")
     parser.add_argument("--from-file", action="store_true", help="do not measure; write what the file holds")
-    parser.add_argument("--scale", type=Path, help="figures of benchmarks.scale, for the documentation")
-    parser.add_argument("--soak", type=Path, help="figures of benchmarks.soak, for the documentation")
+    parser.add_argument("--scale", type=figures("charts"), help="figures of benchmarks.scale, for the documentation")
+    parser.add_argument("--soak", type=figures("sentence"), help="figures of benchmarks.soak, for the documentation")
     wish = parser.parse_args()
     for name, default in (QUICK if wish.quick else FULL).items():
         setattr(wish, name, getattr(wish, name) or default)
     wish.model = wish.model or list(SUBJECTS)
+    try:
+        wish.measured = figures("entries")(wish.file) if wish.from_file else None
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"--from-file: {error}")
     return wish
 
 
@@ -239,9 +250,8 @@ def main() -> None:
     wish = wished()
     rig.require_mosquitto()
     peers = peers_python(wish.environment)
-    if wish.from_file:
-        measured = json.loads(wish.file.read_text())
-    else:
+    measured = wish.measured
+    if measured is None:
         with tempfile.TemporaryDirectory() as name:
             measured = measure(wish, peers, Path(name))
     rig.show(*report.tables(measured), report.sentence(measured))

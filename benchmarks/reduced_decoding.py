@@ -23,6 +23,8 @@ import numpy as np
 from rich.table import Table
 
 from benchmarks import rig
+from benchmarks.arguments import at_least, existing_file
+from benchmarks.peers import line
 from edge_agent.app.engine import open_engine
 from edge_agent.app.engine_choice import EngineRequest
 from edge_agent.cameras.opencv.pixels import decoder
@@ -74,7 +76,7 @@ def scenes(size: tuple[int, int]) -> Iterator[Image]:
     """The photos, as large as they fit."""
     folder = SHARED / "fixtures" / "images" if SHARED.is_dir() else REPO / "examples" / "photos"
     for path in sorted(folder.iterdir()):
-        image = cv2.imread(str(path))
+        image = line.read(path)
         ratio = min(size[0] / image.shape[1], size[1] / image.shape[0])
         how = cv2.INTER_AREA if ratio < 1 else cv2.INTER_CUBIC
         scaled = cv2.resize(image, None, fx=ratio, fy=ratio, interpolation=how)[: size[1], : size[0]]
@@ -87,6 +89,7 @@ def scenes(size: tuple[int, int]) -> Iterator[Image]:
 def given(image: Image, *, halves: bool) -> Later:
     """As the camera would give it."""
     decode = decoder("MJPG", (image.shape[1], image.shape[0]), halves=halves)
+    assert decode is not None  # noqa: S101 - it is ours
     return decode(cv2.imencode(".jpg", image, CAMERA_LIKE)[1].reshape(1, -1))
 
 
@@ -103,7 +106,8 @@ def differences(engine: Engine, size: tuple[int, int]) -> dict[str, Difference]:
 
 def times(engine: Engine, size: tuple[int, int], rounds: int) -> dict[str, rig.Spread]:
     """Of `prepare`, in ms."""
-    pictures, spent = list(scenes(size)), {"whole": [], "reduced": []}
+    pictures = list(scenes(size))
+    spent: dict[str, list[float]] = {"whole": [], "reduced": []}
     for number in range(rounds):
         for halves in (False, True) if number % 2 else (True, False):
             picture = given(pictures[number % len(pictures)], halves=halves)
@@ -148,9 +152,9 @@ def main() -> None:
     fixtures = SHARED / "fixtures" / "models"
     known = sorted([*fixtures.glob("yolo*.tflite"), *fixtures.glob("yolox*.onnx")])
     parser.add_argument(
-        "--model", type=Path, nargs="+", default=known or [REPO / "examples/models/yolox_nano_416_coco.onnx"]
+        "--model", type=existing_file, nargs="+", default=known or [REPO / "examples/models/yolox_nano_416_coco.onnx"]
     )
-    parser.add_argument("--rounds", type=int, default=60, help="of each way, for the times")
+    parser.add_argument("--rounds", type=at_least(2), default=60, help="of each way, for the times")
     parser.add_argument("--json", action="store_true")
     wish = parser.parse_args()
     with rig.steps(len(wish.model) * len(SIZES)) as begin:

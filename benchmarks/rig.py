@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import signal
+import socket
 import statistics
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from paho.mqtt.client import Client, MQTTMessage
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -22,6 +24,7 @@ from edge_agent.app.demo import toml
 from edge_agent.app.demo.broker import HOST, find_mosquitto
 from edge_agent.app.demo.children import Child, Tail, own_command
 from edge_agent.backends import recorded
+from edge_agent.broker import Config, new_client
 from edge_agent.core.datatypes import TensorSpec
 from edge_agent.errors import EdgeAgentError
 
@@ -83,7 +86,7 @@ class Process(Child):
             raise BenchmarkError(f"{self.name} did not log {event} within {UP_S:.0f} s{self.log_end()}")
 
 
-def agent_config(port: int, model: Path, folder: Path, *, fps: float, parts: bool = True) -> dict[str, dict[str, Any]]:
+def agent_config(port: int, model: Path, folder: Path, *, fps: float, parts: bool = True) -> dict[str, Any]:
     """A camera that replays photos. Each frame is a part; without `parts` nothing ever crosses its line."""
     trigger: dict[str, Any] = {"kind": "frame"}
     if not parts:
@@ -92,7 +95,7 @@ def agent_config(port: int, model: Path, folder: Path, *, fps: float, parts: boo
     return {
         "device": DEVICE,
         "model": {"path": model.absolute()},
-        "cameras": [camera],  # type: ignore[dict-item]  # a list of tables
+        "cameras": [camera],
         "records": {"folder": folder / "records"},
         "log": {"format": "json"},
         "mqtt": {"host": HOST, "port": port},
@@ -107,6 +110,27 @@ def recording(path: Path) -> Path:
     metadata = {"task": "detect", "stride": 32, "names": {"0": "part"}, "end2end": True}
     recorded.save(path, [image], [[found]], metadata)
     return path
+
+
+def listening(
+    port: int, topic: str, hear: Callable[[Any, Any, MQTTMessage], None], subscribed: Callable[[], Any]
+) -> Client:
+    """A subscriber that hears in a thread of its own, and says when it does."""
+
+    def send_at_once(_client: Any, _userdata: Any, sock: Any) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def ask(*_: Any) -> None:
+        client.subscribe(topic, qos=1)
+
+    client = new_client(Config(host=HOST, port=port), "")
+    client.on_socket_open = send_at_once
+    client.on_connect = ask
+    client.on_subscribe = lambda *_: subscribed()
+    client.on_message = hear
+    client.connect(HOST, port)
+    client.loop_start()
+    return client
 
 
 def resident_mb(pid: int) -> float:
@@ -139,7 +163,9 @@ class Spread:
 
 
 def spread(values_ms: Sequence[float]) -> Spread:
-    """Of at least two values."""
+    """Of at least two values. Raises `BenchmarkError` where there are fewer."""
+    if len(values_ms) < 2:  # noqa: PLR2004 - there is no spread of one
+        raise BenchmarkError("too little came to be measured: let it run for longer")
     cuts = statistics.quantiles(values_ms, n=100, method="inclusive")
     return Spread(round(cuts[49], 3), round(cuts[98], 3), round(max(values_ms), 3))
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import rig
+from benchmarks.arguments import at_least, existing_file, positive
 from benchmarks.scaling import cameras, work
 from benchmarks.scaling.charts import Chart, flatness, growth, table
 from edge_agent.models.bundled import TFLITE
@@ -67,10 +68,12 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=QUESTIONS, action="append", help="this question; may be given again")
-    parser.add_argument("--model", type=Path, default=TFLITE, help="for the cameras (default: the bundled one)")
-    parser.add_argument("--threads", type=int, default=1, help="of the engine (default: 1)")
-    parser.add_argument("--repeat", type=int, default=3, help="rounds (default: 3)")
-    parser.add_argument("--seconds", type=float, default=10, help="of each window with cameras (default: 10)")
+    parser.add_argument(
+        "--model", type=existing_file, default=TFLITE, help="for the cameras (default: the bundled one)"
+    )
+    parser.add_argument("--threads", type=at_least(1), default=1, help="of the engine (default: 1)")
+    parser.add_argument("--repeat", type=at_least(1), default=3, help="rounds (default: 3)")
+    parser.add_argument("--seconds", type=positive, default=10, help="of each window with cameras (default: 10)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     wish = parser.parse_args()
     asked, found = dict(vars(wish)), rig.machine()

@@ -27,6 +27,7 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks import rig
+from benchmarks.arguments import at_least, positive
 from edge_agent.app.demo.broker import HOST
 from tests.brokers import Broker, running_broker
 from tests.proxies import Proxy, running_proxy
@@ -222,10 +223,10 @@ def verdict(said: Sequence[dict[str, Any]]) -> str:
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeat", type=int, default=5, help="times each (default: 5)")
+    parser.add_argument("--repeat", type=at_least(1), default=5, help="times each (default: 5)")
     parser.add_argument("--fault", choices=FAULTS, action="append", help="only this one; may be given again")
     parser.add_argument("--belt", choices=BELTS, action="append", help="only this one: with parts, or idle")
-    parser.add_argument("--fps", type=float, default=20, help="parts a second on a belt with parts (default: 20)")
+    parser.add_argument("--fps", type=positive, default=20, help="parts a second on a belt with parts (default: 20)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     wish = parser.parse_args()
     rig.require_mosquitto()

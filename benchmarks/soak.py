@@ -13,7 +13,6 @@ Example: python -m benchmarks.soak --frames 100000 --out soak.json
 import argparse
 import json
 import queue
-import socket
 import statistics
 import sys
 import tempfile
@@ -29,10 +28,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks import rig
+from benchmarks.arguments import at_least, existing_file, existing_folder, new_file
 from benchmarks.scaling.cameras import PATIENCE_MS, pictures
 from benchmarks.verdicts import FULL_PER_S
-from edge_agent.app.demo.broker import HOST
-from edge_agent.broker import Config, new_client
 from edge_agent.models.bundled import TFLITE
 from tests.brokers import running_broker
 from tests.fixtures import SHARED
@@ -129,13 +127,7 @@ def listening(port: int) -> Iterator["queue.SimpleQueue[Heard]"]:
         verdict = Heard(said["seq"], latency["total"], latency.get("infer") or 0.0, said["verdict"] == "unknown")
         heard.put(verdict)
 
-    client = new_client(Config(host=HOST, port=port), "")
-    client.on_socket_open = lambda _c, _u, sock: sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    client.on_connect = lambda *_: client.subscribe(f"{rig.ROOT}/verdict/top", qos=1)
-    client.on_subscribe = lambda *_: subscribed.put(None)
-    client.on_message = hear
-    client.connect(HOST, port)
-    client.loop_start()
+    client = rig.listening(port, f"{rig.ROOT}/verdict/top", hear, lambda: subscribed.put(None))
     try:
         subscribed.get(timeout=rig.UP_S)
         yield heard
@@ -147,7 +139,7 @@ def listening(port: int) -> Iterator["queue.SimpleQueue[Heard]"]:
 def soak(wish: argparse.Namespace, folder: Path, port: int, tell: Callable[[Soak], None]) -> Soak:
     """Until there were so many verdicts."""
     config = rig.agent_config(port, wish.model, folder, fps=0)
-    config["cameras"][0]["source"] = pictures(folder / "pictures", (1280, 720), of=wish.pictures)  # type: ignore[index]
+    config["cameras"][0]["source"] = pictures(folder / "pictures", (1280, 720), of=wish.pictures)
     config["verdict"] = {"deadline_ms": PATIENCE_MS, "valid_ms": 2 * PATIENCE_MS}
     config["hardware"] = {"threads": wish.threads}
     config["records"]["drain_per_s"] = FULL_PER_S  # a recording makes more than are sent by default
@@ -193,16 +185,16 @@ def write(path: Path, document: dict[str, Any]) -> None:
 def main() -> None:
     """Runs and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=100_000, help="how many (default: 100000)")
+    parser.add_argument("--frames", type=at_least(100), default=100_000, help="how many (default: 100000)")
     parser.add_argument(
-        "--model", type=Path, default=MODEL if MODEL.exists() else TFLITE, help="(default: %(default)s)"
+        "--model", type=existing_file, default=MODEL if MODEL.exists() else TFLITE, help="(default: %(default)s)"
     )
     parser.add_argument("--recorded", action="store_true", help="a recording in place of the engine")
     parser.add_argument(
-        "--pictures", type=Path, default=rig.PHOTOS, help="a folder (default: the photos of the examples)"
+        "--pictures", type=existing_folder, default=rig.PHOTOS, help="a folder (default: the photos of the examples)"
     )
-    parser.add_argument("--threads", type=int, default=1, help="of the engine (default: 1)")
-    parser.add_argument("--out", type=Path, help="a file for what is known so far")
+    parser.add_argument("--threads", type=at_least(1), default=1, help="of the engine (default: 1)")
+    parser.add_argument("--out", type=new_file, help="a file for what is known so far")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     wish = parser.parse_args()
     rig.require_mosquitto()

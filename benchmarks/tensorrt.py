@@ -22,6 +22,7 @@ import numpy as np
 from rich.table import Table
 
 from benchmarks import rig
+from benchmarks.arguments import at_least, existing_file
 from edge_agent.app.engine import open_engine
 from edge_agent.app.engine_choice import EngineRequest
 from edge_agent.backends.tensorrt import Config, create
@@ -83,7 +84,7 @@ class Bare:
 
     def _nbytes(self, name: str) -> int:
         """Raises ModelError where sides are open."""
-        shape = tuple(self._context.get_tensor_shape(name))
+        shape: tuple[int, ...] = tuple(self._context.get_tensor_shape(name))
         if any(side < 0 for side in shape):
             raise ModelError(f"{name} is {list(shape)}: only engines with fixed sizes are measured")
         return math.prod(shape) * BYTES[str(self._engine.get_tensor_dtype(name)).rpartition(".")[2]]
@@ -146,9 +147,10 @@ def stages(path: Path, photo: Path, labels: Path | None, runs: int, warm_up: int
     image = cv2.imread(str(photo))
     if image is None:
         raise ModelError(f"{photo} is no picture that can be read")
+    picture = np.asarray(image, np.uint8)
     engine = open_engine(EngineRequest(path, ("tensorrt",), labels=labels))
     with closing(engine.backend):
-        laps = [engine.look(image)[1] for _ in range(warm_up + runs)][warm_up:]
+        laps = [engine.look(picture)[1] for _ in range(warm_up + runs)][warm_up:]
     split = {
         "preprocess": [lap.preprocess_ms for lap in laps],
         "infer": [lap.infer_ms for lap in laps],
@@ -195,10 +197,10 @@ def table(title: str, spreads: Mapping[str, rig.Spread]) -> Table:
 def main() -> None:
     """Measures and tells."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("engine", type=Path)
-    parser.add_argument("--runs", type=int, default=1000)
-    parser.add_argument("--photo", type=Path)
-    parser.add_argument("--labels", type=Path)
+    parser.add_argument("engine", type=existing_file)
+    parser.add_argument("--runs", type=at_least(2), default=1000)
+    parser.add_argument("--photo", type=existing_file)
+    parser.add_argument("--labels", type=existing_file)
     parser.add_argument("--json", action="store_true")
     wish = parser.parse_args()
     facts = {**rig.machine(), **versions()}

@@ -17,7 +17,6 @@ import json
 import multiprocessing
 import shutil
 import signal
-import socket
 import sqlite3
 import statistics
 import tempfile
@@ -30,9 +29,8 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks import rig
+from benchmarks.arguments import at_least, existing_folder, positive
 from benchmarks.outbox import TOPIC, message, outbox_in
-from edge_agent.app.demo.broker import HOST
-from edge_agent.broker import Config, new_client
 from edge_agent.models.bundled import ONNX
 from edge_agent.runtime.outbox.stock import MEMORY_ROWS
 from tests.brokers import running_broker
@@ -118,13 +116,7 @@ def _listen(port: int, topic: str, pipe: Any, count: Any, read: Callable[[int, b
         heard.append((time.monotonic_ns(), message.payload))
         count.value = len(heard)
 
-    client = new_client(Config(host=HOST, port=port), "")
-    client.on_socket_open = lambda _c, _u, sock: sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    client.on_connect = lambda *_: client.subscribe(topic, qos=1)
-    client.on_subscribe = lambda *_: pipe.send("subscribed")
-    client.on_message = hear
-    client.connect(HOST, port)
-    client.loop_start()
+    client = rig.listening(port, topic, hear, lambda: pipe.send("subscribed"))
     pipe.recv()
     client.disconnect()
     client.loop_stop()
@@ -307,12 +299,14 @@ def table(said: dict[str, Any]) -> Table:
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeat", type=int, default=5, help="rounds of windows (default: 5)")
-    parser.add_argument("--seconds", type=float, default=20, help="of a window at most (default: 20)")
-    parser.add_argument("--rows", type=int, default=20_000, help="results that wait (default: 20000)")
-    parser.add_argument("--fps", type=float, default=20, help="parts a second (default: 20)")
+    parser.add_argument("--repeat", type=at_least(1), default=5, help="rounds of windows (default: 5)")
+    parser.add_argument("--seconds", type=positive, default=20, help="of a window at most (default: 20)")
+    parser.add_argument("--rows", type=at_least(1), default=20_000, help="results that wait (default: 20000)")
+    parser.add_argument("--fps", type=positive, default=20, help="parts a second (default: 20)")
     parser.add_argument("--bundled", action="store_true", help="judge with the bundled model, not with a recording")
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="the disk to work on")
+    parser.add_argument(
+        "--folder", type=existing_folder, default=Path(tempfile.gettempdir()), help="the disk to work on"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     wish = parser.parse_args()
     rig.require_mosquitto()

@@ -5,7 +5,7 @@ It runs in the environment of ultralytics, and imports nothing of edge-agent. Th
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,10 @@ mpl.rcParams |= {
 COLOURS = ("#0b6e4f", "#7a7a7a", "#c8553d")
 WIDTH = 8.5
 ROW, MARGIN = 0.46, 1.1  # inches
+RANGE = ("median", "low", "high")
 ROOM = 1.05  # beyond the greatest figure
 APART = 0.22  # between the names, of a row
 
-Row = dict[str, Any]
 Figures = dict[str, Any]
 
 
@@ -43,13 +43,13 @@ def cases_of(figures: Figures) -> list[str]:
     return list(dict.fromkeys(f"{row['model']}\n{row['size']}" for row in figures["rows"]))
 
 
-def dots(ax: Axes, figures: Figures, read: Callable[[Row], tuple[float, float, float]]) -> None:
-    """A dot for each row, and a line from the lowest to the highest: `read` gives dot, low and high."""
+def dots(ax: Axes, figures: Figures, key: str, names: Sequence[str]) -> None:
+    """A dot for each row, and a line from the lowest to the highest: of what stands under `key`, by their names."""
     cases = cases_of(figures)
     for index, name in enumerate(figures["names"]):
         rows = [row for row in figures["rows"] if row["name"] == name]
         at = [cases.index(f"{row['model']}\n{row['size']}") + APART * (index - 1) for row in rows]
-        told = [read(row) for row in rows]
+        told = [[row[key][name] for name in names] for row in rows]
         colour = COLOURS[index]
         ax.hlines(at, [low for _, low, _ in told], [high for _, _, high in told], color=colour, alpha=0.45, lw=3)
         ax.plot([dot for dot, _, _ in told], at, "o", color=colour, ms=5)
@@ -82,7 +82,7 @@ def added(figures: Figures, folder: Path) -> None:
     titles = ("added until the result is known, ms\n(dot p50, line to p99)", "added until a subscriber has it, ms")
     figure, axes = sheet(figures, titles)
     for ax, key in zip(axes, ("added_ms", "to_subscriber_ms"), strict=True):
-        dots(ax, figures, lambda row, key=key: (row[key]["p50"], row[key]["p50"], row[key]["p99"]))
+        dots(ax, figures, key, ("p50", "p50", "p99"))
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_minor_locator(NullLocator())
@@ -95,7 +95,7 @@ def throughput(figures: Figures, folder: Path) -> None:
     figure, (ax,) = sheet(
         figures, ("results per second over runs of the bare engine per second (dot: median of rounds; line: all)",)
     )
-    dots(ax, figures, lambda row: (row["share"]["median"], row["share"]["low"], row["share"]["high"]))
+    dots(ax, figures, "share", RANGE)
     ax.axvline(1, color="black", lw=1)
     keep(figure, folder, "throughput")
 
@@ -104,7 +104,7 @@ def memory(figures: Figures, folder: Path) -> None:
     """Start and memory."""
     figure, axes = sheet(figures, ("start to the first result, s", "resident memory, MB"))
     for ax, key in zip(axes, ("cold_start_s", "rss_mb"), strict=True):
-        dots(ax, figures, lambda row, key=key: (row[key]["median"], row[key]["low"], row[key]["high"]))
+        dots(ax, figures, key, RANGE)
         ax.set_xlim(0, ROOM * ax.get_xlim()[1])
     keep(figure, folder, "memory")
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import cv2
 
 from benchmarks import rig
+from benchmarks.peers import line
 from benchmarks.scaling.charts import Chart
 from benchmarks.verdicts import Ear
 
@@ -66,7 +67,7 @@ def pictures(folder: Path, size: tuple[int, int], of: Path = rig.PHOTOS, number:
     """So many photos `of` a folder, in that size: eight cameras keep them decoded."""
     folder.mkdir()
     for photo in sorted(of.rglob("*.jpg"))[:number]:
-        cv2.imwrite(str(folder / photo.name), cv2.resize(cv2.imread(str(photo)), size))
+        cv2.imwrite(str(folder / photo.name), cv2.resize(line.read(photo), size))
     return folder
 
 
@@ -76,7 +77,7 @@ def agent(cameras: int, fps: float, folder: Path, wish: Any, port: int) -> Itera
     config = rig.agent_config(port, wish.model, folder, fps=fps)
     (first,) = config["cameras"]
     first["source"] = wish.pictures
-    config["cameras"] = [{**first, "id": f"c{number}"} for number in range(cameras)]  # type: ignore[assignment]
+    config["cameras"] = [{**first, "id": f"c{number}"} for number in range(cameras)]
     config["verdict"] = {"deadline_ms": PATIENCE_MS, "valid_ms": 2 * PATIENCE_MS}
     config["hardware"] = {"threads": wish.threads}
     process = rig.Process("agent", config, folder, "run")

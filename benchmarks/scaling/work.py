@@ -80,7 +80,7 @@ class Station:
     def __init__(self, folder: Path, model: Path, image: Image, **camera: Any) -> None:
         folder.mkdir()
         config = rig.agent_config(1883, model, folder, fps=0)
-        config["cameras"] = [{**config["cameras"][0], **camera}]  # type: ignore[index]  # a list of tables
+        config["cameras"] = [{**config["cameras"][0], **camera}]
         config["verdict"] = {"deadline_ms": 1000, "valid_ms": 2000}
         path = folder / "agent.toml"
         path.write_text(toml.document(config))
@@ -122,7 +122,8 @@ def belt(parts: int, finds: int = 0) -> Iterator[Array]:
 
 
 def _boxes(middles: Array, extent: Array) -> Array:
-    return np.clip(np.concatenate([middles - extent / 2, middles + extent / 2], axis=1), 0, 1)
+    boxes: Array = np.concatenate([middles - extent / 2, middles + extent / 2], axis=1).clip(0, 1)
+    return boxes
 
 
 def recording(path: Path, pictures: Sequence[Array], side: int = 64) -> Path:

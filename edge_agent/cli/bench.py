@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -59,7 +60,9 @@ def bench(  # noqa: PLR0913 - a command's options
     known = ("auto", *plugins.kinds("backends"))
     if backend not in known:
         raise UsageError(f"--backend: there is no engine {backend!r}; there are {', '.join(known)}")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started ends in order, as with Ctrl-C
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _end)
     logs.configure("error")
     table = decoder_of(decoder).model_dump(mode="json", exclude_none=True) if decoder else None
     wish = Wish(model, backend, labels, table, threads, _size_of(size), source, jpeg, health, cameras, compare, seconds)
@@ -80,6 +83,13 @@ def bench(  # noqa: PLR0913 - a command's options
             console.print(one, highlight=False)
     if check and told["budget"]["kept"] is False:
         raise typer.Exit(EX_USAGE)
+
+
+def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+    """As with Ctrl-C: what was started ends in order. Nothing interrupts that: a terminal that goes may say so twice."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _size_of(text: str) -> tuple[int, int]:

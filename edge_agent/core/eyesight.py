@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from edge_agent.core.datatypes import Array, FloatArray, Image
+from edge_agent.core.scratch import scratch
 
 PLANE = (72, 128)
 """At most so many samples, rows and columns."""
@@ -53,7 +54,7 @@ class Look:
         sharpness: energy of steps over one pixel in that of steps over six, without noise. 0: there are no steps.
             None: there is too little contrast to tell.
         plane: `(H', W') uint8`, the samples.
-        blocks: `(N, h, w) float32`, what sharpness was seen on.
+        blocks: `(N, h, w) uint8`, what sharpness was seen on.
     """
 
     size: tuple[int, int]
@@ -64,7 +65,7 @@ class Look:
     structure: float
     sharpness: float | None
     plane: Image
-    blocks: FloatArray
+    blocks: Image
 
     def same_as(self, other: "Look") -> bool:
         """Whether every sample is the same. Sensor noise sees to it that two pictures of a real camera never are."""
@@ -80,9 +81,9 @@ def look_at(image: Image, before: Look | None = None, *, focus: bool = True) -> 
     without `focus` the sharpness as well.
     """
     height, width = image.shape[:2]
-    plane = sampled(image)
-    levels = plane.astype(np.float32)
-    brightness = float(np.add.reduce(levels, axis=None)) / plane.size
+    plane, memory = sampled(image), scratch()
+    levels = _filled(memory[0], plane)
+    brightness = float(np.add.reduce(levels)) / plane.size
     variance = max(0.0, float(np.vdot(levels, levels)) / plane.size - brightness**2)
     contrast = variance**0.5
     known = before if before and abs(contrast - before.contrast) <= _ALIKE * before.contrast else None
@@ -90,9 +91,10 @@ def look_at(image: Image, before: Look | None = None, *, focus: bool = True) -> 
         structure, sharpness, blocks = known.structure, known.sharpness, known.blocks
     else:
         blocks = _blocks(image[:, :, 1])
-        energy = _energy(blocks, 1)
-        structure = known.structure if known else max(_structure(levels), _share(energy > _TEXTURE))
-        sharpness = _sharpness(energy, _energy(blocks, _FAR)) if variance > _PLAIN**2 else None
+        floats, spare = _filled(memory[1], blocks).reshape(blocks.shape), memory[2:]
+        energy = _energy(floats, 1, spare)
+        structure = known.structure if known else max(_structure(levels, plane.shape, spare), _share(energy > _TEXTURE))
+        sharpness = _sharpness(energy, _energy(floats, _FAR, spare)) if variance > _PLAIN**2 else None
     return Look(
         size=(width, height),
         brightness=brightness,
@@ -112,33 +114,43 @@ def sampled(image: Image, turn: int = 0) -> Image:
     Each `turn` takes other pixels: the mean of `TURNS` of them in a row is like a picture made smaller with care, on
     which edges move on smoothly where they move by a pixel.
     """
-    return _every(image, *_OFFSETS[turn % TURNS])
+    samples: Image = _every(image, *_OFFSETS[turn % TURNS]).copy()
+    return samples
 
 
 def glimpse(image: Image) -> FloatArray:
     """`(H', W') float32`: the mean of four samples, smoother and with half the noise of one."""
-    one, *others = (_every(image, y, x) for y in (0, 2) for x in (0, 2))
-    total = one.astype(np.uint16)
-    for other in others:
-        total += other
-    mean: FloatArray = total * np.float32(0.25)
+    one = _every(image, 0, 0)
+    total = scratch()[0].view(np.uint16)[: one.size].reshape(one.shape)
+    total[:] = one
+    for y, x in ((0, 2), (2, 0), (2, 2)):
+        total += _every(image, y, x)
+    mean: FloatArray = total.astype(np.float32)
+    mean *= np.float32(0.25)
     return mean
 
 
 def _every(image: Image, y: int, x: int) -> Image:
-    """Every n-th pixel, from so many quarters of a step on."""
+    """A view of every n-th pixel, from so many quarters of a step on."""
     height, width = image.shape[:2]
     step_y, step_x = -(-height // PLANE[0]), -(-width // PLANE[1])
     rows, columns = height // step_y * step_y, width // step_x * step_x
     y, x = y * step_y // 4, x * step_x // 4
-    return np.ascontiguousarray(image[y : y + rows : step_y, x : x + columns : step_x, 1])
+    return image[y : y + rows : step_y, x : x + columns : step_x, 1]
+
+
+def _filled(row: FloatArray, samples: Image) -> FloatArray:
+    """The beginning of a row of memory, with the samples in it."""
+    levels: FloatArray = row[: samples.size]
+    levels[:] = samples.ravel()
+    return levels
 
 
 def _share(flags: Array) -> float:
     return float(np.count_nonzero(flags)) / flags.size
 
 
-def _blocks(green: Image) -> FloatArray:
+def _blocks(green: Image) -> Image:
     """`(48, 10, 20)` of the picture, one from the middle of each cell of a grid; fewer or smaller in a small picture."""
     height, width = green.shape
     rows, columns = min(_BLOCKS[0], height), min(_BLOCKS[1], width)
@@ -147,16 +159,16 @@ def _blocks(green: Image) -> FloatArray:
     y, x = (cell_h - block_h) // 2, (cell_w - block_w) // 2
     cells = green[: rows * cell_h, : columns * cell_w].reshape(rows, cell_h, columns, cell_w)
     middle = cells[:, y : y + block_h, :, x : x + block_w].transpose(0, 2, 1, 3)
-    blocks: FloatArray = middle.astype(np.float32).reshape(rows * columns, block_h, block_w)
+    blocks: Image = middle.copy().reshape(rows * columns, block_h, block_w)
     return blocks
 
 
-def _energy(blocks: FloatArray, apart: int) -> FloatArray:
+def _energy(blocks: FloatArray, apart: int, memory: FloatArray) -> FloatArray:
     """`(N,)`: of each block the mean square of steps over so many pixels, across and down, in levels²."""
     count, height, width = blocks.shape
     if height <= apart or width <= apart:
         return np.zeros(count, np.float32)
-    flat, squares = blocks.ravel(), np.empty((2, blocks.size), np.float32)  # as one row: see `_structure`
+    flat, squares = blocks.ravel(), memory[:2, : blocks.size]  # as one row: see `_structure`
     for row, step in zip(squares, (apart, apart * width), strict=True):
         np.subtract(flat[step:], flat[:-step], out=row[:-step])
         row[-step:] = 0
@@ -184,20 +196,22 @@ def _sharpness(near: FloatArray, far: FloatArray) -> float:
     return max(0.0, float(np.add.reduce(near)) / near.size - noise) / steps
 
 
-def _structure(levels: FloatArray) -> float:
+def _structure(flat: FloatArray, shape: tuple[int, ...], memory: FloatArray) -> float:
     """The share of tiles with edges in them; 0 for pictures too small for a tile.
 
     Worked on as one row, because numpy is fast there: what runs over the end of a row has no weight in the sums.
     """
-    height, width = levels.shape
+    height, width = shape
     if height <= TILE or width <= TILE:
         return 0.0
-    flat, rows = levels.ravel(), (height - 1) * width
-    across, down = flat[1:] - flat[:-1], flat[width:] - flat[:-width]
-    products = np.zeros((2, rows), np.float32)
+    rows = (height - 1) * width
+    products, steps, others = memory[:2, :rows], memory[2], memory[3, : rows - 1]
+    across = np.subtract(flat[1:], flat[:-1], out=steps[: flat.size - 1])
     np.multiply(across[: rows - 1], across[width:], out=products[0, :-1])
-    products[0, :-1] += down[:-1] * down[1:]
     np.square(across[:rows], out=products[1])
+    down = np.subtract(flat[width:], flat[:-width], out=steps[:rows])
+    products[0, :-1] += np.multiply(down[:-1], down[1:], out=others)
+    products[0, -1] = 0
     from_left, from_right = _tile_means(height, width)
     edges, energy = from_left @ products.reshape(2, height - 1, width) @ from_right
     tenth = energy.size // 10

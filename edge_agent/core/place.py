@@ -102,12 +102,14 @@ class _Memory:
         self._since_s = 0.0
 
     def take_in(self, plane: FloatArray, past_s: float) -> bool:
-        """Whether it is time to compare it: once a second, when it is smooth."""
+        """Whether it is time to compare it: once a second, when it is smooth. The plane is used up."""
         if plane.shape != self.plane.shape:
             self.plane, self._count = np.zeros(plane.shape, np.float32), 0
         self._count += 1
         self._since_s += past_s
-        self.plane += np.float32(max(min(_MEMORY, past_s / _MEMORY_S), 1 / self._count)) * (plane - self.plane)
+        plane -= self.plane
+        plane *= np.float32(max(min(_MEMORY, past_s / _MEMORY_S), 1 / self._count))
+        self.plane += plane
         if self._count < _SMOOTH or self._since_s < _COMPARE_S:
             return False
         self._since_s = 0.0

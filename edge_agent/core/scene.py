@@ -11,6 +11,7 @@ import numpy as np
 
 from edge_agent.core.datatypes import Array, FloatArray, Image
 from edge_agent.core.eyesight import TILE
+from edge_agent.core.scratch import scratch
 
 ENOUGH_TILES = 12
 """With edges in fewer tiles than this nothing is said: one thing that stands before them would hide them all."""
@@ -82,20 +83,23 @@ class _Direction:
         self.count = int(self._used.sum())
 
     def in_place(self, plane: FloatArray) -> float:
-        seen = _gradients(plane, self._axis)
-        both = _tile_sums(seen * self.wanted)
+        seen, product = scratch()[:2, : plane.size].reshape(2, *plane.shape)
+        _gradients(plane, self._axis, out=seen)
+        both = _tile_sums(np.multiply(seen, self.wanted, out=product))
         seen *= self._valid
-        alone = _tile_sums(seen * seen) * self._energy
+        alone = _tile_sums(np.multiply(seen, seen, out=product)) * self._energy
         alike = both > _ALIKE * np.sqrt(alone)
         return float(np.count_nonzero(alike & self._used) / self.count)
 
 
-def _gradients(levels: FloatArray, axis: int) -> FloatArray:
+def _gradients(levels: FloatArray, axis: int, out: FloatArray | None = None) -> FloatArray:
     """The steps to the next row, or column. Worked on as one row, where numpy is fast; what runs over an end is no step."""
     flat, step = levels.ravel(), 1 if axis else levels.shape[1]
-    gradients = np.zeros_like(flat)
-    np.subtract(flat[step:], flat[:-step], out=gradients[:-step])
-    return gradients.reshape(levels.shape)
+    gradients = np.empty(levels.shape, np.float32) if out is None else out
+    steps = gradients.ravel()  # a view: both are contiguous
+    np.subtract(flat[step:], flat[:-step], out=steps[:-step])
+    steps[-step:] = 0
+    return gradients
 
 
 def _both(down: FloatArray, across: FloatArray) -> Array:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import numpy as np
+import structlog
 
 from edge_agent.core.datatypes import Array, BoundTensor, Frame, Image, Later, pixels_of
 from edge_agent.core.eyesight import Look
@@ -24,10 +25,12 @@ from edge_agent.runtime.mailbox import Mailroom, Taken
 from edge_agent.runtime.preprocess import Preprocessor
 from edge_agent.runtime.scheduling import Scheduling
 
+log = structlog.get_logger()
 RECENT = 15  # runs and pictures by which it is told when to begin
 MARGIN_NS = 1_000_000  # for waking up, and for runs that are shorter than any of late
 PATIENCE_S = 0.02  # between two looks whether the run goes on, where no frame comes
 JOIN_S = 1.0
+STUCK_NS = 5_000_000_000  # no picture takes so long: what makes it hangs
 
 
 class Ahead:
@@ -41,8 +44,8 @@ class Ahead:
             as late as is in time, so that little is prepared in vain, and only where frames have to wait for the engine.
 
     Attributes:
-        used: pictures that were ready, or begun, when they were wanted.
         scheduling: where its thread runs; to be set before the start.
+        thread: its own.
     """
 
     def __init__(
@@ -58,26 +61,27 @@ class Ahead:
         self._picture: Image | Later | None = None  # that is being prepared, or was
         self._place: Letterbox | None = None  # where it lies in the spare memory; None: nowhere
         self._seen: Look | None = None  # what the camera's watch sees there
-        self._is_busy = self._is_over = False
+        self._busy: tuple[int, Frame] | None = None  # since when, and with what
+        self._stuck: int | None = None  # since when, as it was told
+        self._is_over = False
         self._work_ns: deque[int] = deque(maxlen=RECENT)
         self._runs_ns: deque[int] = deque(maxlen=RECENT)
         self._began_ns = 0
         self._is_pressed = False  # frames come faster than they are judged, as far as the last one tells
         self.scheduling = Scheduling()
-        self.used = 0
-        self._thread = threading.Thread(target=self._work, name="ahead", daemon=True)
+        self.thread = threading.Thread(target=self._work, name="ahead", daemon=True)
 
     def start(self) -> None:
         """Starts the thread. Once only."""
-        self._thread.start()
+        self.thread.start()
 
     def stop(self) -> bool:
         """Ends it, with the picture that it has begun. False where that one did not end in time."""
         with self._changed:
             self._is_over, self._run = True, 0
             self._changed.notify_all()
-        self._thread.join(JOIN_S)
-        return not self._thread.is_alive()
+        self.thread.join(JOIN_S)
+        return not self.thread.is_alive()
 
     def wait_for(self, taken: Taken) -> Look | None:
         """Before anything is done with a picture: until nobody works on it here. What it looks like, where that was measured."""
@@ -86,8 +90,7 @@ class Ahead:
             self._run = 0  # also where the last one ended by an error
             if self._picture is not taken.frame.picture:
                 return None
-            self.used += 1
-            self._changed.wait_for(lambda: not self._is_busy)
+            self._changed.wait_for(lambda: self._busy is None)
             return self._seen
 
     def prepare(self, picture: Image | Later) -> Letterbox:
@@ -104,6 +107,7 @@ class Ahead:
     def run_begins(self) -> None:
         """The engine is about to run."""
         self._began_ns = now_ns = time.monotonic_ns()
+        self._tell_where_stuck(now_ns)
         if not self._is_pressed and not self._at_once:
             return
         with self._changed:
@@ -117,6 +121,14 @@ class Ahead:
         """No picture is begun from now on, until the engine runs again."""
         self._run = 0
         self._runs_ns.append(time.monotonic_ns() - self._began_ns)
+
+    def _tell_where_stuck(self, now_ns: int) -> None:
+        """Once for each picture. The engine's thread tells: the one that hangs cannot."""
+        busy = self._busy
+        if busy is None or now_ns - busy[0] < STUCK_NS or busy[0] == self._stuck:
+            return
+        self._stuck, frame = busy
+        log.warning("overlap_stuck", frame=frame.seq, source=frame.source, for_s=(now_ns - self._stuck) // 10**9)
 
     def _work(self) -> None:
         self.scheduling.prepare_ahead()
@@ -145,13 +157,14 @@ class Ahead:
         with self._changed:
             if self._run != run:  # it may have been taken meanwhile
                 return
-            self._picture, self._place, self._seen, self._is_busy = frame.picture, None, None, True
-        start_ns = time.monotonic_ns()
+            self._picture, self._place, self._seen = frame.picture, None, None
+            start_ns = time.monotonic_ns()
+            self._busy = start_ns, frame
         try:
             self._ready(lane, frame)
         finally:
             with self._changed:
-                self._is_busy = False
+                self._busy = None
                 self._work_ns.append(time.monotonic_ns() - start_ns)
                 self._changed.notify_all()
 

@@ -280,9 +280,7 @@ class Mailroom:
                 was_there = False
             return None
 
-    def next_frame(
-        self, timeout_s: float, is_new: Callable[[Frame], bool] = lambda _: True
-    ) -> tuple[int, Frame] | None:
+    def next_frame(self, timeout_s: float, is_new: Callable[[Frame], bool]) -> tuple[int, Frame] | None:
         """The frame that `take` would give now, and its lane; it stays to be taken, or to be dropped.
 
         Waits while there is none, or one that is not new; None where nothing else came in time.

@@ -56,7 +56,7 @@ class Pipeline:
         self.make_ahead: MakeAhead | None = None
         self.scheduling = Scheduling()
         self._ahead: Ahead | None = None
-        self._has_left_one = False  # that hangs in a picture
+        self._left: list[threading.Thread] = []  # that hung in a picture when their engine went
         self._watches, self._clock = watches, clock
         self._mailroom, self._ledger, self._desk = mailroom, ledger, desk
         self._first = threading.Thread(target=self._run, name="pipeline", daemon=True)
@@ -85,7 +85,7 @@ class Pipeline:
     def stop(self, timeout_s: float) -> bool:
         """False where an engine, or what prepares pictures for it, did not return in time."""
         self._stop.set()
-        return self._engines.join(timeout_s) and not self._has_left_one
+        return self._engines.join(timeout_s) and not any(thread.is_alive() for thread in self._left)
 
     @property
     def engine(self) -> Engine | None:
@@ -171,7 +171,8 @@ class Pipeline:
             yield
         finally:
             self._ahead = None
-            self._has_left_one |= not ahead.stop()
+            if not ahead.stop():
+                self._left.append(ahead.thread)
 
     def _loop(self, engine: Engine, turn: Turn) -> None:
         while not self._stop.is_set() and not turn.over.is_set():

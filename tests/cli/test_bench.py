@@ -2,10 +2,13 @@
 
 import io
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -17,8 +20,9 @@ from edge_agent.core.datatypes import TensorSpec
 from edge_agent.models.bundled import ONNX, TFLITE
 from tests.brokers import needs
 from tests.fixtures import REPO
-from tests.processes import processes_that_name
+from tests.processes import STOP_S, processes_that_name
 
+START_S = 30
 ROAD = ("queue", "preprocess", "infer", "decode", "decide", "send")
 
 
@@ -142,6 +146,25 @@ def test_without_mosquitto_verdicts_go_nowhere_and_the_rest_is_measured(model):
     assert "/dev/null" in told["outlet"]
     assert told["added_ms"]["frame"]["n"] > 0
     assert told["start_s"]["first_verdict"]["median"] > 0
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_and_leaves_nothing_behind(model, tmp_path, number):
+    needs("mosquitto", "mosquitto")
+    command = [sys.executable, "-m", "edge_agent", "bench", "--model", model, "--size", "320x240"]
+    with subprocess.Popen(command, env={**os.environ, "TMPDIR": str(tmp_path)}, stderr=subprocess.PIPE) as process:
+        until_s = time.monotonic() + START_S
+        while len(processes_that_name(tmp_path)) < 2:  # the broker and the arm
+            assert time.monotonic() < until_s
+            time.sleep(0.02)
+        process.send_signal(number)
+        time.sleep(0.05)
+        process.send_signal(number)  # while it ends
+        _, said = process.communicate(timeout=STOP_S)
+    assert process.returncode == 130, said.decode()
+    assert list(tmp_path.iterdir()) == []
+    assert not processes_that_name(tmp_path)
 
 
 @pytest.mark.parametrize(

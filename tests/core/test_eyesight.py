@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.core.eyesight import PLANE, TURNS, look_at, sampled
+from edge_agent.core.eyesight import PLANE, TURNS, glimpse, look_at, sampled
 from tests.fixtures import needs_shared
 from tests.scenes import as_jpeg, blurred, hand, plain, scene, seen, with_part
 from tests.system.agents import IMAGES
@@ -159,3 +160,37 @@ def test_a_large_part_that_passes_is_not_taken_for_blur(seed):
     image = scene(seed)
     for x in range(0, 520, 40):
         assert sharpness(seen(with_part(image, x))) > 0.4 * sharpness(seen(image))
+
+
+@pytest.mark.parametrize("size", [(640, 360), (1920, 1080), (1001, 499)])
+@pytest.mark.parametrize("how", ["fresh", "known", "without focus", "glimpse"])
+def test_a_look_costs_no_more_than_64_kib_at_once(size, how):
+    image = seen(scene(1, *size))
+    before = look_at(image)
+    looks = {
+        "fresh": lambda: look_at(image),
+        "known": lambda: look_at(image, before),
+        "without focus": lambda: look_at(image, before, focus=False),
+        "glimpse": lambda: glimpse(image),
+    }
+    tracemalloc.start()
+    looks[how]()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 * 1024
+
+
+def test_the_mean_of_four_samples_is_exact():
+    image = seen(scene(3))
+    height, width = image.shape[0] // PLANE[0], image.shape[1] // PLANE[1]
+    cells = image[:, :, 1].reshape(PLANE[0], height, PLANE[1], width).astype(np.float64)
+    corners = cells[:, [0, height // 2]][:, :, :, [0, width // 2]]
+    assert np.array_equal(glimpse(image), corners.mean(axis=(1, 3)))
+
+
+def test_a_look_stays_what_it_was_when_the_memory_of_its_picture_is_used_again():
+    image = np.ascontiguousarray(scene()[:60, :100].transpose(2, 0, 1)).transpose(1, 2, 0)
+    look, same = look_at(image), look_at(image.copy())
+    image[:] = 0
+    look_at(image)
+    assert look.same_as(same)

@@ -1,3 +1,4 @@
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -316,3 +317,20 @@ def test_a_frame_that_was_measured_before_is_judged_as_one_that_was_not():
         picture = POOL[number % len(POOL)] if number % 20 < 14 else plain(20)
         assert plainly.show(picture) == measured.show_measured(picture)
         assert plainly.judge.findings == measured.judge.findings
+
+
+@pytest.mark.parametrize("sharpness", [LIMITS.sharpness, NO_BOUND], ids=["with focus", "without"])
+def test_no_frame_costs_more_than_64_kib_at_once(sharpness):
+    clinic = Clinic(replace(LIMITS, sharpness=sharpness, scene=scene_of(STATION)))
+    clinic.show_for(2, *POOL)
+    peaks = []
+    tracemalloc.start()
+    for _ in range(2):
+        for shot in POOL:
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            clinic.show(shot)
+            peaks.append(tracemalloc.get_traced_memory()[1] - before)
+    tracemalloc.stop()
+    assert clinic.judge.in_place > 0.9
+    assert max(peaks) < 64 * 1024

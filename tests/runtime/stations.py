@@ -32,7 +32,7 @@ from edge_agent.wire.topics import Topics
 PATIENCE_S = 20
 LABELS = ("bottle", "crack", "cap")
 SIDE_PX = 64
-WARM_UP_CALLS = 3
+WARM_UP_CALLS = 1
 TOPICS = Topics("factory", "leon", "bottling", "3", "capper", "cap-01")
 OUTBOX = {"max_rows": 1000, "max_mb": 8, "drain_per_s": 10_000}
 

@@ -6,10 +6,12 @@ from itertools import count
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from edge_agent.core.datatypes import Frame, Later
 from edge_agent.core.health_judge import Bound, Limits
 from edge_agent.errors import BadFrameError
+from edge_agent.runtime import ahead as ahead_module
 from edge_agent.runtime.ahead import Ahead
 from edge_agent.runtime.camera_watch import CameraWatch
 from edge_agent.runtime.mailbox import Mailroom
@@ -28,11 +30,20 @@ def noise(seq, size=(64, 64)):
 
 
 class Compressed:
-    """Pictures that take a while to decode. Counts how often each is decoded, and how many threads do so at a time."""
+    """Pictures that take a while to decode. Keeps which were decoded, and by which thread; one at a time decodes each."""
 
-    def __init__(self, wait_s=0.0):
-        self.wait_s, self.decoded, self.by = wait_s, [], set()
+    def __init__(self, wait_s=0.0, draw=noise):
+        self.wait_s, self.draw = wait_s, draw
+        self.decoded_by = {"pipeline": [], "ahead": []}
         self._at_work = set()
+
+    @property
+    def decoded(self):
+        return [seq for seqs in self.decoded_by.values() for seq in seqs]
+
+    @property
+    def by(self):
+        return {name for name, seqs in self.decoded_by.items() if seqs}
 
     def frame(self, seq, size=(64, 64)):
         return Frame(Later(partial(self.decode, seq, size), size), seq, time.monotonic_ns())
@@ -42,9 +53,8 @@ class Compressed:
         self._at_work.add(seq)
         time.sleep(self.wait_s)
         self._at_work.discard(seq)
-        self.decoded.append(seq)
-        self.by.add(threading.current_thread().name)
-        return noise(seq, size)
+        self.decoded_by[threading.current_thread().name].append(seq)
+        return self.draw(seq, size)
 
 
 def seen_by(works):
@@ -79,13 +89,14 @@ def long_runs(works):
 
 @pytest.mark.parametrize("how", ["in time", "at once"])
 def test_the_engine_sees_the_same_as_without_and_every_frame_is_judged_once(tmp_path, how):
-    path, seen = record(tmp_path / "m.npz", [], latency_ms=4), {}
+    path, seen, pictures = record(tmp_path / "m.npz", [], latency_ms=4), {}, {}
     for ahead in (None, how):
+        pictures[ahead] = Compressed()
         with Works(path, ahead=ahead, deadline_ms=20_000) as works:
             seen[ahead] = seen_by(works)
-            works.show(*(Frame(noise(n, size), n, time.monotonic_ns()) for n, size in enumerate(SIZES * 6)))
+            works.show(*(pictures[ahead].frame(n, size) for n, size in enumerate(SIZES * 6)))
             assert [v["seq"] for v in works.verdicts(36)] == list(range(1, 37))
-    assert works.ahead.used > 0
+    assert (pictures[None].by, "ahead" in pictures[how].by) == ({"pipeline"}, True)
     assert len(seen[how]) == len(seen[None]) == 36
     for one, other in zip(seen[how], seen[None], strict=True):
         np.testing.assert_array_equal(one, other)
@@ -119,9 +130,11 @@ def test_a_flood_of_compressed_pictures_is_decoded_once_each_and_counted(tmp_pat
     path, pictures = record(tmp_path / "m.npz", [], latency_ms=5), Compressed(0.002)
     with Works(path, cameras=("top", "side"), ahead=how, lossless=False, deadline_ms=20_000) as works:
         with flooding(works, pictures.frame, lanes=2):
-            wait_for(lambda: works.ahead.used >= 20)
+            wait_for(lambda: len(pictures.decoded_by["ahead"]) >= 100)
         assert len(set(pictures.decoded)) == len(pictures.decoded)
         counts = [box.counts for box in works.boxes]
+        judged = {result["frame"]["seq"] for result in works.results(counts[0].taken)}  # of the first camera
+        assert judged & set(pictures.decoded_by["ahead"])
         assert all(c.made == c.taken + c.dropped for c in counts)
         assert sum(c.taken for c in counts) == works.ledger.opened == works.ledger.closed
         assert min(c.taken for c in counts) > max(c.taken for c in counts) / 2
@@ -135,7 +148,6 @@ def test_while_the_engine_rests_nothing_is_prepared_ahead(tmp_path):
             works.show(pictures.frame(seq))
             works.verdicts(seq + 1)
             wait_for(lambda: works.pipeline.is_idle)
-        assert works.ahead.used == 0
         assert pictures.by == {"pipeline"}
 
 
@@ -205,13 +217,13 @@ def test_for_a_camera_that_is_watched_the_whole_picture_is_decoded(tmp_path):
 
 def test_a_camera_is_judged_the_same_where_its_frames_are_measured_ahead(tmp_path):
     path, verdicts = record(tmp_path / "m.npz", [], latency_ms=4), {}
-    bright = [noise(seq, (128, 64)) // (1 if seq % 9 < 5 else 8) for seq in range(36)]
     for how in (None, "at once"):
+        pictures = Compressed(draw=lambda seq, size: noise(seq, size) // (1 if seq % 9 < 5 else 8))
         watches = (CameraWatch("top", Limits(brightness=Bound(40, 48), for_s=0.0, clear_s=0.0)),)
         with Works(path, ahead=how, watches=watches, deadline_ms=20_000) as works:
-            works.show(*(Frame(image, seq, time.monotonic_ns()) for seq, image in enumerate(bright)))
+            works.show(*(pictures.frame(seq, (128, 64)) for seq in range(36)))
             verdicts[how] = [v["verdict"] for v in works.verdicts(36)]
-    assert works.ahead.used > 0
+    assert "ahead" in pictures.by
     assert {"pass", "unknown"} == set(verdicts[None])
     assert verdicts["at once"] == verdicts[None]
 
@@ -283,8 +295,7 @@ def test_it_ends_while_the_engine_hangs_and_nothing_comes(tmp_path):
     ahead = Ahead(Mailroom(), engine_of(record(tmp_path / "m.npz", [])), at_once=True)
     ahead.start()
     ahead.run_begins()
-    ahead.stop()
-    assert not ahead._thread.is_alive()
+    assert ahead.stop()
 
 
 def test_each_engine_has_its_own(tmp_path):
@@ -296,25 +307,56 @@ def test_each_engine_has_its_own(tmp_path):
         wait_for(lambda: works.ahead is not first)
         works.show(picture(2), picture(3))
         works.verdicts(4)
-        assert not first._thread.is_alive()
+        assert not first.thread.is_alive()
 
 
-def test_a_picture_that_nobody_gets_done_with_is_told_at_the_end(tmp_path):
-    at_work, is_over = threading.Event(), threading.Event()
+@contextmanager
+def hanging_in_a_picture(works):
+    """A picture that nobody took is prepared for ever. Ends when what is given is set."""
+    at_work, may_end = threading.Event(), threading.Event()
 
     def hang():
         at_work.set()
-        is_over.wait(PATIENCE_S)
+        may_end.wait(PATIENCE_S)
         return noise(1)
 
+    with long_runs(works):
+        works.show(picture(0))
+        wait_for(lambda: works.ledger.opened)
+        works.show(Frame(Later(hang, (64, 64)), 1, time.monotonic_ns()))
+        assert at_work.wait(PATIENCE_S)
+        works.show(picture(2))
+    works.verdicts(2)
+    try:
+        yield may_end
+    finally:
+        may_end.set()
+
+
+def test_a_picture_that_nobody_gets_done_with_is_told_at_the_end_until_it_is_done(tmp_path):
     with Works(record(tmp_path / "m.npz", []), ahead="at once", lossless=False, deadline_ms=20_000) as works:
-        with long_runs(works):
-            works.show(picture(0))
-            wait_for(lambda: works.ledger.opened)
-            works.show(Frame(Later(hang, (64, 64)), 1, time.monotonic_ns()))
-            assert at_work.wait(PATIENCE_S)
-            works.show(picture(2))
-        works.verdicts(2)
-        assert not works.pipeline.stop(PATIENCE_S)
-        is_over.set()
-        works.pipeline._has_left_one = False  # the station ends in order
+        with hanging_in_a_picture(works):
+            assert not works.pipeline.stop(PATIENCE_S)
+        works.ahead.thread.join(PATIENCE_S)
+        assert works.pipeline.stop(PATIENCE_S)
+
+
+def test_a_picture_that_nobody_gets_done_with_is_told_once_while_others_are_judged(tmp_path, monkeypatch):
+    monkeypatch.setattr(ahead_module, "STUCK_NS", 20_000_000)
+    pictures = Compressed()
+    with (
+        capture_logs() as logs,
+        Works(
+            record(tmp_path / "m.npz", [], latency_ms=5), ahead="at once", lossless=False, deadline_ms=20_000
+        ) as works,
+        hanging_in_a_picture(works) as may_end,
+    ):
+        time.sleep(0.03)
+        for seq in range(3, 6):
+            works.show(picture(seq))
+            works.verdicts(seq)
+        (told,) = [entry for entry in logs if entry["event"] == "overlap_stuck"]
+        assert (told["log_level"], told["frame"]) == ("warning", 1)
+        may_end.set()
+        with flooding(works, pictures.frame):
+            wait_for(lambda: pictures.decoded_by["ahead"])

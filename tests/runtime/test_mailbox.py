@@ -311,7 +311,7 @@ def test_who_looks_at_the_next_frame_waits_for_one_that_is_new():
     box, found = room.add(), []
     first, second = frame(0), frame(1)
     box.put(first)
-    assert room.next_frame(0) == (0, first)
+    assert room.next_frame(0, lambda _: True) == (0, first)
     assert room.next_frame(0.01, lambda new: new is not first) is None
     thread = threading.Thread(target=lambda: found.append(room.next_frame(PATIENCE_S, lambda new: new is not first)))
     thread.start()
@@ -325,7 +325,7 @@ def test_in_a_closed_mailroom_there_is_no_next_frame():
     room = Mailroom()
     room.add().put(frame(0))
     room.close()
-    assert room.next_frame(PATIENCE_S) is None
+    assert room.next_frame(PATIENCE_S, lambda _: True) is None
 
 
 class AgainstAModel(RuleBasedStateMachine):
@@ -368,7 +368,7 @@ class AgainstAModel(RuleBasedStateMachine):
     @rule()
     def take(self):
         counts = [box.counts for box in self.boxes]
-        seen = self.room.next_frame(0)
+        seen = self.room.next_frame(0, lambda _: True)
         assert counts == [box.counts for box in self.boxes]
         taken = self.room.take(0)
         assert (taken and (taken.lane, id(taken.frame))) == (seen and (seen[0], id(seen[1])))

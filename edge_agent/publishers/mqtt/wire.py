@@ -11,7 +11,7 @@ from edge_agent.broker import Config, in_words
 from edge_agent.errors import PublisherLostError
 
 CONNECT_TIMEOUT_S = 5.0  # for TCP and TLS
-READ_BYTES = 65536  # at least one TLS record (16 KiB), so that none stays behind unseen by `ready`
+READ_BYTES = 32768  # more than one TLS record (16 KiB), so that none stays behind unseen by `ready`
 READS_A_PACKET = 3  # paho reads the kind, the length and the rest
 UNCONFIRMED_MS = 2000
 """How long the other side's kernel may leave sent bytes unconfirmed, or its buffer full (tcp(7), TCP_USER_TIMEOUT).
@@ -26,8 +26,9 @@ class Wire:
     """A connected socket that paho writes to, but reads only what was read ahead for it, and never really closes.
 
     Each call on a socket gives up the GIL, and paho reads an acknowledgement in three: with another thread computing,
-    that is three switch intervals (5 ms each) during which `send` would wait for the lock. For the same reason what paho
-    writes while it reads, a PUBACK for each message, can be held back to be written in one go: `hold` and `let_go`.
+    that is three switch intervals (0.5 ms each in the agent) during which `send` would wait for the lock. For the same
+    reason what paho writes while it reads, a PUBACK for each message, can be held back to be written in one go: `hold` and
+    `let_go`.
     """
 
     def __init__(self, sock: socket.socket) -> None:
