@@ -14,7 +14,7 @@ import pytest
 from tests.brokers import Listener, running_broker
 from tests.system.agents import config_text, replay, running_agent
 from tests.system.arms import ROOT, config, running_arm
-from tests.system.test_hang import ON_TIME, PHOTOS, WARM_UP, recording
+from tests.system.test_hang import FIRST_CALL, ON_TIME, PHOTOS, recording
 from tests.system.test_run import RELAXED
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
@@ -170,7 +170,7 @@ def test_over_the_jumps_the_agent_judges_every_part_and_no_result_is_missing(jum
 
 
 def test_deadlines_are_kept_over_a_jump_of_the_agents_wall_clock(tmp_path):
-    slow = recording(tmp_path / "slow.npz", hang_after=WARM_UP, hang_s=0.3)
+    slow = recording(tmp_path / "slow.npz", hang_after=FIRST_CALL, hang_s=0.3)
     with contextlib.ExitStack() as stack:
         line = Line(stack, tmp_path, slow, verdict=ON_TIME)
         for offset_s in STEPS_S:

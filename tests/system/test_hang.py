@@ -15,7 +15,7 @@ pytestmark = pytest.mark.system
 PHOTOS = REPO / "examples" / "photos"
 METADATA = {"task": "detect", "stride": 32, "names": {"0": "part"}, "end2end": True}
 ON_TIME = "deadline_ms = 150\nvalid_ms = 1500"
-WARM_UP = 4
+FIRST_CALL = 2  # of the engine for a frame: the one before warms it up
 
 
 def recording(path, **how):
@@ -31,7 +31,7 @@ def recording(path, **how):
 
 
 def test_every_part_of_a_slow_engine_is_unknown_on_time_and_its_decision_in_the_result(tmp_path, broker, listener):
-    model = recording(tmp_path / "slow.npz", hang_after=WARM_UP, hang_s=0.3)
+    model = recording(tmp_path / "slow.npz", hang_after=FIRST_CALL, hang_s=0.3)
     config = config_text(model=model, cameras=replay(PHOTOS), port=broker.port, verdict=ON_TIME)
     with running_agent(tmp_path, config) as agent:
         verdicts = listener.wait_for_count(is_verdict(), 6, timeout=20)
@@ -54,7 +54,7 @@ def test_every_part_of_a_slow_engine_is_unknown_on_time_and_its_decision_in_the_
 
 
 def test_an_engine_that_hangs_for_good_stops_the_heartbeat_and_the_state_says_so(tmp_path, broker, listener):
-    model = recording(tmp_path / "dead.npz", hang_after=WARM_UP + 5)
+    model = recording(tmp_path / "dead.npz", hang_after=FIRST_CALL + 5)
     config = config_text(model=model, cameras=replay(PHOTOS), port=broker.port, verdict=ON_TIME)
     with running_agent(tmp_path, config) as agent:
         last = listener.wait_for(lambda heard: is_verdict()(heard) and heard.json["seq"] == 6)
@@ -72,7 +72,7 @@ def test_an_engine_that_hangs_for_good_stops_the_heartbeat_and_the_state_says_so
 
 
 def test_stopping_closes_the_part_that_the_engine_is_stuck_on(tmp_path, broker, listener):
-    model = recording(tmp_path / "dead.npz", hang_after=WARM_UP + 2)
+    model = recording(tmp_path / "dead.npz", hang_after=FIRST_CALL + 2)
     slow = "deadline_ms = 20000\nvalid_ms = 30000"
     config = config_text(model=model, cameras=replay(PHOTOS), port=broker.port, verdict=slow)
     with running_agent(tmp_path, config) as agent:
