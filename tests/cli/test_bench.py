@@ -148,11 +148,14 @@ def test_without_mosquitto_verdicts_go_nowhere_and_the_rest_is_measured(model):
     assert told["start_s"]["first_verdict"]["median"] > 0
 
 
+AS_IN_A_TERMINAL = ("env", "--default-signal=HUP")  # under nohup the tests' own processes would not hear it
+
+
 @pytest.mark.system
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_and_leaves_nothing_behind(model, tmp_path, number):
     needs("mosquitto", "mosquitto")
-    command = [sys.executable, "-m", "edge_agent", "bench", "--model", model, "--size", "320x240"]
+    command = [*AS_IN_A_TERMINAL, sys.executable, "-m", "edge_agent", "bench", "--model", model, "--size", "320x240"]
     with subprocess.Popen(command, env={**os.environ, "TMPDIR": str(tmp_path)}, stderr=subprocess.PIPE) as process:
         until_s = time.monotonic() + START_S
         while len(processes_that_name(tmp_path)) < 2:  # the broker and the arm
