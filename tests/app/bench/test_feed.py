@@ -3,10 +3,13 @@ import time
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from edge_agent.app.bench.feed import JITTER, Feed, Pace
 from edge_agent.app.bench.pictures import Reel
 from edge_agent.errors import CameraLostError, FrameTimeoutError
+from edge_agent.runtime.capture import Capture
+from edge_agent.runtime.mailbox import Mailroom
 
 PICTURES = [np.full((2, 2, 3), value, np.uint8) for value in (1, 2)]
 
@@ -26,6 +29,15 @@ def test_frames_come_in_turn_with_rising_numbers():
     frames = [feed.read(1.0) for _ in range(3)]
     assert [frame.seq for frame in frames] == [0, 1, 2]
     assert [frame.image[0, 0, 0] for frame in frames] == [1, 2, 1]
+
+
+def test_the_agent_has_nothing_to_log_about_its_frames():
+    feed = feed_of()
+    feed.give(Pace(0.0))
+    with capture_logs() as logs:
+        frames = Capture("top", lambda: feed, Mailroom().add()).steps()
+        assert [next(frames).seq for _ in range(3)] == [0, 1, 2]
+    assert [entry["event"] for entry in logs] == ["camera_open"]
 
 
 def test_as_many_frames_come_as_were_asked_for():
